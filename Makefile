@@ -1,0 +1,39 @@
+# make book, make test: nothing else needs to be installed but Python 3.11 or newer.
+
+CASIA ?=
+PROFILE ?= fast
+DEVICE ?= cpu
+
+# Two notebooks, or two test processes, run at a time; more threads in each would slow both down.
+export OMP_NUM_THREADS ?= 1
+
+installed := .venv/installed
+.DEFAULT_GOAL := help
+.PHONY: help book test lint clean
+
+help:
+	@echo 'make book                     execute every notebook on the embedded synthetic corpus and build the book'
+	@echo 'make book CASIA=/path/to/casia   ... on the real corpus (1200 wav files in speaker/emotion folders)'
+	@echo '          PROFILE=full        full training as in the paper (hours), not the short demonstration'
+	@echo '          DEVICE=cuda         on the GPU'
+	@echo 'make test                     all tests, those of the rendered book in a browser included'
+	@echo 'make lint                     style of the code'
+	@echo 'make clean                    remove the built book and the virtual environment; caches and results stay'
+
+book: $(installed)
+	.venv/bin/hmoe book --profile '$(PROFILE)' --device '$(DEVICE)' \
+		$(if $(CASIA),--corpus casia --root '$(CASIA)')
+
+test: $(installed)
+	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+lint: $(installed)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+clean:
+	rm -rf _build .venv
+
+$(installed): pyproject.toml constraints.txt tools/setup.sh
+	@tools/setup.sh
+	@touch $@
