@@ -1,0 +1,206 @@
+"""Every claim of the paper beside what was measured of it. What a claim needs is data: `hmoe/data/claims.yml`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import yaml
+from pandas.io.formats.style import Styler
+
+from hmoe import corpora
+from hmoe.config import Config
+from hmoe.experiments import EXPERIMENTS, Row, experiment
+from hmoe.paths import DATA
+from hmoe.protocols import PROTOCOLS
+from hmoe.report import (
+    FEW,
+    NOISE,
+    NOT_REPRODUCED,
+    NOT_SUPPORTED,
+    PARTLY,
+    REPRODUCED,
+    SUPPORTED,
+    UNMEASURED,
+    Difference,
+    RowReport,
+    Verdict,
+    differences,
+    order,
+    rows,
+)  # fmt: skip
+from hmoe.store import Store
+
+NEVER, CONTRADICTED = "never measured in the paper", "contradicted by the corpus"
+WORDS = (
+    REPRODUCED, SUPPORTED, PARTLY, NOISE, NOT_SUPPORTED, NOT_REPRODUCED, CONTRADICTED, FEW, UNMEASURED, NEVER,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: the paper's words and where they stand; the rest as `hmoe/data/claims.yml` explains it."""
+
+    id: str
+    where: str
+    words: str
+    chapter: str
+    about: str = ""
+    numbers: tuple = ()
+    above: tuple = ()
+    protocols: tuple = ()
+    corpus: str = ""
+    never: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One measurement of a claim."""
+
+    what: str
+    paper: str
+    ours: str  # with interval and number of trials
+    verdict: Verdict
+
+
+def claims(chapter: str = "") -> list[Claim]:
+    """All claims, or those that a chapter measures ("notebooks/12-ablation"), in the paper's order."""
+    listed = yaml.safe_load((DATA / "claims.yml").read_text(encoding="utf-8"))
+    return [claim for claim in (Claim(**entry) for entry in listed) if chapter in ("", claim.chapter)]
+
+
+class Records:
+    """The rows of every experiment in one store, read once."""
+
+    def __init__(self, store: Store, config: Callable[[Row], Config] = Row.config) -> None:
+        self.store, self.config = store, config
+        self.found = {each.name: rows(store, each, config) for each in EXPERIMENTS.values()}
+
+    def row(self, name: str, row: str) -> RowReport | None:
+        return next((each for each in self.found[name] if each.name == row), None)
+
+    def under(self, name: str, row: str, protocol: str) -> RowReport | None:
+        """The row as recorded under another protocol than its own."""
+        chosen = experiment(name)
+        alone = replace(chosen, rows=(replace(chosen.row(row), protocol=protocol),), reference="")
+        return next(iter(rows(self.store, alone, self.config)), None)
+
+
+def evidence(claim: Claim, records: Records) -> list[Evidence]:
+    """Everything that was measured of a claim; what was not is said so."""
+    result = []
+    for name, row, metrics in claim.numbers:
+        result += [_number(row, metric, experiment(name).row(row), records.row(name, row)) for metric in metrics]
+    for said in claim.above:
+        metrics, name = said.get("metrics", ["accuracy"]), said["experiment"]
+        tested = differences(records.found[name], experiment(name), said["rows"], metrics)
+        if len(tested) > 1:
+            result.append(_order(said["rows"], metrics, order(tested)))
+        if len(metrics) == 1:
+            result += map(_difference, tested)
+    for name, row, protocol in claim.protocols:
+        found, paper = records.under(name, row, protocol), experiment(name).row(row)
+        result.append(_number(f"{row}, {PROTOCOLS[protocol].title}", "accuracy", paper, found))
+    if claim.corpus:
+        result += FACTS[claim.corpus]()
+    if claim.never:
+        result.append(Evidence("–", "no measurement", "–", Verdict(NEVER, claim.never[0].lower() + claim.never[1:-1])))
+        if len(result) == 1:
+            result.append(Evidence("–", "–", "–", Verdict(UNMEASURED, "no record yet")))
+    return result
+
+
+def _number(what: str, metric: str, row: Row, found: RowReport | None) -> Evidence:
+    what = f"{what}: {metric.removeprefix('acc_')}"
+    if found is None:
+        return Evidence(what, f"{row.paper[metric]} %", "–", Verdict(UNMEASURED, "no record yet"))
+    ours = found.estimates[metric]
+    return Evidence(what, f"{row.paper[metric]} %", f"{ours} %, n = {ours.n}", found.judge(metric))
+
+
+def _order(rows: dict[str, list[str]], metrics: list[str], verdict: Verdict) -> Evidence:
+    what = ". ".join(f"{higher} above {'; '.join(lowers)}" for higher, lowers in rows.items())
+    return Evidence(what + f", in {len(metrics)} metrics" * (len(metrics) > 1), "all", "–", verdict)
+
+
+def _difference(tested: Difference) -> Evidence:
+    paper = "larger" if pd.isna(tested.paper) else f"{tested.paper:+.1f} points"
+    ours = f"{tested.points} points, n = {tested.points.n}" if tested.points.n else "–"
+    return Evidence(str(tested), paper, ours, tested.verdict)
+
+
+def _seconds() -> Iterator[Evidence]:
+    seconds = corpora.manifest("casia")["seconds"]
+    longest = f"the longest utterance has {seconds.max():.2f} s"
+    yield Evidence(
+        "mean length of an utterance", "32.5 s", f"{seconds.mean():.2f} s, n = {len(seconds)}",
+        Verdict(CONTRADICTED if seconds.max() < 32.5 else REPRODUCED, longest),
+    )  # fmt: skip
+
+
+def _balance() -> Iterator[Evidence]:
+    counts = corpora.manifest("casia").index.str.split("-").str[1].value_counts()
+    equal = counts.min() == counts.max()
+    spread = f"{counts.min()} to {counts.max()} utterances an emotion, n = {counts.sum()}"
+    why = "every emotion is as frequent as every other" if equal else "the emotions differ in frequency"
+    yield Evidence("utterances of each emotion", "natural", spread, Verdict(CONTRADICTED if equal else SUPPORTED, why))
+
+
+def _folds() -> Iterator[Evidence]:
+    folds = pd.read_csv(DATA / "casia-folds.csv", dtype=str)
+    folds[["speaker", "sentence"]] = folds["id"].str.split("-", expand=True)[[0, 2]]
+    for side in ("speaker", "sentence"):
+        known = 0
+        for fold, test in folds.groupby("stratified-5.0"):
+            known += test[side].isin(folds.loc[folds["stratified-5.0"] != fold, side]).sum()
+        share = known / len(folds)
+        why = f"the folds do not hold the {side} out" if share > 0 else f"the folds hold the {side} out"
+        yield Evidence(
+            f"test utterances whose {side} is trained on", "–", f"{share:.0%}, n = {len(folds)}",
+            Verdict(NOT_SUPPORTED if share > 0 else SUPPORTED, why),
+        )  # fmt: skip
+
+
+FACTS: dict[str, Callable[[], Iterator[Evidence]]] = {"seconds": _seconds, "balance": _balance, "folds": _folds}
+
+
+def table(chapter: str, records: Records) -> Styler:
+    """The claims that a chapter measures: a line for each measurement."""
+    lines = [
+        {
+            "claim": claim.id,
+            "measured": each.what,
+            "the paper": each.paper,
+            "ours, 95 % interval": each.ours,
+            "verdict": str(each.verdict),
+        }
+        for claim in claims(chapter)
+        for each in evidence(claim, records)
+    ]
+    return pd.DataFrame(lines).style.hide(axis="index")
+
+
+def page(store: Store) -> str:
+    """The generated part of the page "Claims": how many stand how, then a section for each."""
+    records = Records(store)
+    found = {claim.id: (claim, evidence(claim, records)) for claim in claims()}
+    lines = [f"Measured on {store.corpus}. A claim with several measurements can stand on several lines.", ""]
+    lines += ["| verdict | claims |", "|---|---|"]
+    for word in WORDS:
+        said = [id for id, (_, measured) in found.items() if word in {each.verdict.word for each in measured}]
+        if said:
+            named = [f"{{ref}}`{id} <claim-{id.lower()}>`" for id in said]
+            lines.append(f"| {word} | {', '.join(named)} |")
+    return "\n".join([*lines, "", *(_section(*each) for each in found.values())])
+
+
+def _section(claim: Claim, measured: list[Evidence]) -> str:
+    about = f"\n\nAbout: {claim.about}." if claim.about else ""
+    lines = ["| measured | the paper | ours, 95 % interval | verdict |", "|---|---|---|---|"]
+    lines += [f"| {each.what} | {each.paper} | {each.ours} | {each.verdict} |" for each in measured]
+    return (
+        f"(claim-{claim.id.lower()})=\n## {claim.id} · {claim.where}\n\n> “{claim.words}” ({claim.where}){about}\n\n"
+        + "\n".join(lines)
+        + f"\n\nChapter: {{doc}}`../{claim.chapter}`\n"
+    )

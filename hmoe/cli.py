@@ -1,0 +1,342 @@
+"""The `hmoe` command. Each subcommand has `--help` with an example; an error of the user's is one line, exit code 2."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from hmoe.errors import AudioError, ConfigError, HmoeError
+
+app = typer.Typer(
+    help="Reproduce HMoE-SiMBA: corpora, features, trials, tables.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+)  # fmt: skip
+corpus_app = typer.Typer(help="Make, check and describe a corpus.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure speed, as ratios against named peers.", no_args_is_help=True)
+app.add_typer(corpus_app, name="corpus")
+app.add_typer(bench_app, name="bench")
+
+
+def usable(device: str) -> str:
+    """`device`, if torch can compute there; asked before hours of features rather than after."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError):  # a device unknown to torch, or one it was built without
+        raise ConfigError("--device", f"got {device!r}", "give cpu, or cuda where torch sees a GPU") from None
+    return device
+
+
+class Format(StrEnum):
+    """How a table is printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+CorpusName = Annotated[str, typer.Option("--corpus", "-c", help="Which corpus; `hmoe corpus names` lists them.")]
+Root = Annotated[Path | None, typer.Option("--root", "-r", help="Its folder; else the variable HMOE_<NAME>.")]
+ProfileName = Annotated[str, typer.Option("--profile", "-p", help="`fast` to read along, `full` for the record.")]
+Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda or cuda:1.", callback=usable)]
+Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Processes; default: one a core.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="FIELD=VALUE", help="Change a field of the configuration; repeatable."),
+]
+FormatName = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+
+
+def main() -> None:
+    """Entry point: errors of `hmoe.errors` become one line."""
+    try:
+        app()
+    except HmoeError as error:
+        typer.secho(f"hmoe: {error}", fg="red", err=True)
+        sys.exit(2)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C
+            typer.secho("hmoe: stopped; finished trials are kept, run the same command to go on", fg="yellow", err=True)
+        raise
+
+
+def overrides(changes: list[str] | None) -> dict[str, Any]:
+    """`["d_state=64", "augment=[]"]` -> a dict; values are read as YAML."""
+    from hmoe.config import Config
+
+    result = {}
+    for change in changes or []:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError("--set", f"got {change!r}", "write FIELD=VALUE, e.g. --set d_state=64")
+        if name not in (*Config.model_fields, "protocol"):
+            raise ConfigError("--set", f"no field {name!r}", "see `hmoe config` for the fields")
+        try:
+            result[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError("--set", f"got {change!r}", "write YAML, e.g. --set 'augment=[noise]'") from None
+    return result
+
+
+def numbers(seeds: str) -> list[int]:
+    """`"0,1,2"` -> [0, 1, 2]."""
+    if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
+        raise ConfigError("--seeds", f"got {seeds!r}", "write whole numbers, e.g. --seeds 0,1,2")
+    return [int(seed) for seed in seeds.split(",")]
+
+
+@corpus_app.command("names")
+def corpus_names() -> None:
+    """List the corpora that can be loaded.
+
+    Example: `hmoe corpus names`
+    """
+    from hmoe import corpora
+
+    typer.echo("\n".join(corpora.names()))
+
+
+@corpus_app.command("make")
+def corpus_make(root: Annotated[Path | None, typer.Argument(help="Where to; default: the cache.")] = None) -> None:
+    """Make the synthetic corpus (about half a minute).
+
+    Example: `hmoe corpus make`
+    """
+    from hmoe import corpora
+
+    corpus = corpora.load("synthetic", root)
+    typer.echo(f"{len(corpus)} utterances in {corpus.root}")
+
+
+@corpus_app.command("check")
+def corpus_check(name: str, root: Annotated[Path | None, typer.Argument()] = None) -> None:
+    """Say what is missing, extra, truncated or altered in a folder. Exit code 1 if anything is.
+
+    Example: `hmoe corpus check casia /data/casia`
+    """
+    from hmoe import corpora
+
+    report = corpora.check(name, root)
+    typer.echo("\n".join(report.lines()))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@corpus_app.command("stats")
+def corpus_stats(name: str, root: Annotated[Path | None, typer.Argument()] = None) -> None:
+    """Utterances and seconds for each speaker and emotion.
+
+    Example: `hmoe corpus stats synthetic`
+    """
+    from hmoe import corpora
+
+    typer.echo(corpora.stats(corpora.load(name, root)).to_string(index=False, float_format="{:.2f}".format))
+
+
+@app.command("config")
+def config_command(changes: Changes = None) -> None:
+    """Print every field of the configuration with its value.
+
+    Example: `hmoe config --set reading=frames`
+    """
+    from hmoe.config import Config
+
+    config = Config(**overrides(changes))
+    typer.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).strip())
+    typer.echo(f"# key {config.key()}")
+
+
+@app.command("features")
+def features_command(
+    corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", workers: Workers = None,
+    changes: Changes = None,
+) -> None:  # fmt: skip
+    """Compute and cache the features of a corpus and of its augmented copies. Starts again where it stopped.
+
+    Example: `hmoe features --corpus casia --root /data/casia`
+    """
+    from hmoe import grid
+    from hmoe.config import Config
+
+    chosen = grid.profile(profile)
+    config = Config(**{**chosen.changes, **overrides(changes)})
+    bank = grid.open_bank(grid.load(corpus, root, chosen), config, workers)
+    typer.echo(f"{len(bank.ids)} utterances, each clean and in {bank.copies} augmented copies")
+
+
+@app.command("train")
+def train_command(
+    output: Annotated[Path, typer.Argument(help="Where to write the model (.safetensors).")],
+    corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", device: Device = "cpu",
+    seed: Annotated[int, typer.Option(min=0)] = 0, changes: Changes = None,
+) -> None:  # fmt: skip
+    """Train HMoE-SiMBA on a whole corpus and save it for `hmoe predict`. Taken up where it was cut off.
+
+    Example: `hmoe train model.safetensors --corpus casia --root /data/casia --set reading=frames`
+    """
+    import numpy as np
+
+    from hmoe import grid, protocols, store
+    from hmoe.config import Config
+    from hmoe.inputs import Inputs
+    from hmoe.model import HMoESiMBA
+    from hmoe.paths import atomic_write
+    from hmoe.pretrained import Pretrained
+    from hmoe.rng import stable_seed
+    from hmoe.train import fit
+
+    chosen = grid.profile(profile)
+    config = Config(**{**chosen.changes, **overrides(changes)})
+    if config.model != "hmoe-simba" or config.selection == "test":
+        raise ConfigError("--set", "a model for `hmoe predict` is HMoE-SiMBA, and nothing tests it", "use `hmoe run`")
+    if output.is_dir():
+        raise ConfigError(output, "is a directory", "name the file to write, e.g. model.safetensors")
+    probe = output.with_name(f".{output.name}.tmp")  # a folder that cannot be written is told now, not after training
+    atomic_write(probe, "")
+    probe.unlink()
+    data = grid.load(corpus, root, chosen)
+    inputs = Inputs.of(grid.open_bank(data, config), config, device)
+    rows, held_out = np.arange(len(data)), None
+    if config.selection == "nested":
+        rows, held_out = protocols.validation(rows, data.labels, config.validation_fraction, seed)
+    started = stable_seed(config.key(), seed, device, *data.table["sha256"])
+    model, run = fit(
+        lambda: HMoESiMBA(config, len(data.emotions)), inputs, data.labels, rows, held_out, config, seed,
+        output.with_suffix(f".{started:x}.tmp"), progress=True,
+    )  # fmt: skip
+    facts = {"corpus": data.name, "utterances": str(len(data)), "commit": store.commit(), "date": store.now()}
+    Pretrained(model.cpu(), config, data.emotions, facts).save(output)
+    judged = "" if held_out is None else f", {100 * run.best[0]:.1f} % of {len(held_out)} held-out utterances"
+    typer.echo(f"epoch {run.best_epoch}{judged}: {output}")
+
+
+@app.command("book")
+def book_command(
+    corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "fast", device: Device = "cpu",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Notebooks at a time.")] = 2,
+) -> None:  # fmt: skip
+    """Execute every notebook that is not up to date, build the book, print where it is.
+
+    Example: `hmoe book --corpus casia --root /data/casia --profile full`
+    """
+    from hmoe import book
+
+    page = book.build(corpus, str(root or ""), profile, device, seed, jobs)
+    typer.echo(f"The book: {page}")
+
+
+@app.command("run")
+def run_command(
+    experiment: Annotated[str, typer.Argument(help="table2, table3, figure2, figure3, figure4, ..., or all.")],
+    corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", device: Device = "cpu",
+    workers: Workers = None,
+    seeds: Annotated[str | None, typer.Option(help="e.g. 0,1,2; default: the profile's.")] = None,
+    rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; repeatable.")] = None,
+    backend: Annotated[str, typer.Option(help="loky (this machine) or dask.")] = "loky",
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, with --backend dask.")] = None,
+    changes: Changes = None,
+) -> None:  # fmt: skip
+    """Run the trials of an experiment that are not recorded yet. Stop it at any time; run it again to go on.
+
+    Example: `hmoe run table2 --corpus casia --root /data/casia --seeds 0,1,2`
+    """
+    from hmoe import grid
+    from hmoe.experiments import EXPERIMENTS
+    from hmoe.experiments import experiment as find
+
+    experiments = list(EXPERIMENTS.values()) if experiment == "all" else [find(experiment)]
+    chosen, changed, wanted_seeds = grid.profile(profile), overrides(changes), numbers(seeds) if seeds else None
+    if (backend == "dask") != (scheduler is not None):
+        raise ConfigError("--backend", f"got {backend!r} with --scheduler {scheduler}", "dask needs both, loky neither")
+    data = grid.load(corpus, root, chosen)
+    wanted = grid.trials(experiments, data, chosen, wanted_seeds, rows, device, **changed)
+    records = grid.store_for(corpus, chosen)
+    n = grid.run(wanted, data, records, workers, scheduler)
+    typer.echo(f"{n} trials computed, {len(wanted)} recorded under {records.root / corpus}")
+
+
+@app.command("report")
+def report_command(
+    experiment: Annotated[str, typer.Argument(help="table2, table3, figure2, figure3, figure4, ...")],
+    corpus: CorpusName = "casia", profile: ProfileName = "full", format: FormatName = Format.table,
+) -> None:  # fmt: skip
+    """Print an experiment's table from the records, beside the paper's numbers, with the verdicts.
+
+    Example: `hmoe report table3 --corpus casia`
+    """
+    from hmoe import grid, report
+    from hmoe.experiments import experiment as find
+
+    chosen = find(experiment)
+    store = grid.store_for(corpus, grid.profile(profile))
+    found = report.rows(store, chosen, grid.profile(profile).config)
+    table = report.table(found, chosen)
+    if not found:
+        raise ConfigError(store.path(experiment), "holds no trials yet", f"`hmoe run {experiment} --corpus {corpus}`")
+    if format is Format.json:
+        typer.echo(table.to_json(orient="records", indent=1))
+    elif format is Format.csv:
+        typer.echo(table.to_csv(index=False).strip())
+    else:
+        typer.echo(table.to_string(index=False, float_format="{:.2f}".format))
+        typer.echo(report.provenance(store, chosen, found))
+
+
+@app.command("predict")
+def predict_command(
+    files: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="From `hmoe train`.")] = Path("model.safetensors"),
+    format: FormatName = Format.table,
+) -> None:  # fmt: skip
+    """Say the emotion of recordings, with probabilities and routing weights. Exit code 1 if any was refused.
+
+    Example: `hmoe predict --model model.safetensors greeting.wav recordings/`
+    """
+    from hmoe.pretrained import Pretrained
+
+    pretrained = Pretrained.load(model)
+    paths = [p for f in files for p in (sorted(f.rglob("*.wav")) if f.is_dir() else [f])]
+    if not paths:
+        raise AudioError(files[0], "no .wav files in it", "give recordings, or folders that hold some")
+    judged, refused = [], 0
+    for path in paths:
+        try:
+            judged.append(pretrained.judge(path))
+        except AudioError as error:
+            refused += 1
+            typer.secho(f"hmoe: {error}", fg="red", err=True)
+    if format is Format.json:
+        typer.echo(json.dumps([vars(one) for one in judged], indent=1, ensure_ascii=False))
+    else:
+        delimiter = "," if format is Format.csv else "\t"
+        writer = csv.writer(sys.stdout, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(["path", "emotion", *pretrained.emotions, *(f"g_{name}" for name in pretrained.config.experts)])
+        for one in judged:
+            numbers = [*one.probabilities.values(), *one.routing.values()]
+            writer.writerow([one.path, one.emotion, *(f"{number:.3f}" for number in numbers)])
+    if refused:
+        raise typer.Exit(1)
+
+
+@bench_app.command("scan")
+def bench_scan_command(quick: Annotated[bool, typer.Option(help="Small sizes only.")] = False) -> None:
+    """Time the selective scan against its peers; writes `results/bench/scan.csv`.
+
+    Example: `hmoe bench scan --quick`
+    """
+    from hmoe.bench_scan import bench_scan
+
+    typer.echo(bench_scan(quick=quick).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

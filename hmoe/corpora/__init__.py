@@ -1,0 +1,108 @@
+"""Corpora: a name and a folder become one tidy table, whoever recorded it.
+
+    corpus = load("casia", "/path/to/casia")
+    corpus.table[["id", "speaker", "emotion", "seconds"]]
+
+Most corpora say in their files' names what is spoken. Their loader is a `Grammar`, a function from a path to what it
+says; adding one is such a function and a line in `GRAMMARS`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from hmoe.corpora import casia, checking, grammars, synthetic
+from hmoe.corpora.checking import CheckReport
+from hmoe.corpora.listing import read_listing
+from hmoe.corpora.synthetic import MARKER, make, synthetic_root
+from hmoe.corpora.table import COLUMNS, Corpus, Grammar, Utterance, scan, tabulate
+from hmoe.errors import CorpusError
+from hmoe.paths import DATA
+
+__all__ = ["COLUMNS", "CheckReport", "Corpus", "Utterance", "check", "load", "names", "stats", "synthetic_root"]
+
+GRAMMARS: dict[str, Grammar] = {
+    "synthetic": synthetic.grammar,
+    "casia": casia.grammar,
+    "emodb": grammars.emodb,
+    "ravdess": grammars.ravdess,
+    "savee": grammars.savee,
+    "crema-d": grammars.crema_d,
+    "esd": grammars.esd,
+    "folder": grammars.folder,
+}
+
+
+def names() -> tuple[str, ...]:
+    """The corpora that `load` knows; `folder` and `csv` stand for any."""
+    return (*GRAMMARS, "csv")
+
+
+def load(name: str, root: str | os.PathLike[str] | None = None) -> Corpus:
+    """The corpus `name` in the directory `root` (for `csv`: the CSV file).
+
+    Without a root, the environment variable `HMOE_<NAME>` gives it (`HMOE_CASIA`, `HMOE_CREMA_D`). `synthetic` needs
+    neither, and is made where it is not yet there, which takes about 15 s.
+
+    Raises CorpusError for an unknown corpus or directory, a file whose name does not say what it is, an id that comes
+    twice, and unusable audio files.
+    """
+    root = _root(name, root)
+    if name == "csv":
+        return tabulate(name, root, read_listing(root))
+    if name == "synthetic":
+        make(root)
+    corpus = tabulate(name, root, scan(root, GRAMMARS[name]))
+    if name == "synthetic" and checking.manifest(corpus) != (root / MARKER).read_text():
+        raise CorpusError(root, "is not as it was made", "remove it, and it will be made again")
+    return corpus
+
+
+def check(name: str, root: str | os.PathLike[str] | None = None) -> CheckReport:
+    """Compare a directory with the corpus's manifest, where there is one: what is missing, extra, truncated, altered.
+
+    Raises CorpusError only where there is nothing to compare: for a directory that cannot be listed or has no audio.
+    """
+    if name == "csv":
+        raise CorpusError("corpus 'csv'", "is its own manifest", "`hmoe corpus stats csv FILE` reads every file of it")
+    root = _root(name, root)
+    if name == "synthetic":
+        make(root)
+    return checking.compare(name, root, GRAMMARS[name], manifest(name, root))
+
+
+def manifest(name: str, root: Path | None = None) -> pd.DataFrame | None:
+    """Seconds and sha256 of the samples of each utterance as published, indexed by id; None where nobody recorded them.
+
+    That of `synthetic` is written where it is made, as its samples differ in the last bit between machines.
+    """
+    file = root / MARKER if name == "synthetic" and root else DATA / f"{name}.csv"
+    return checking.read_manifest(file.read_text()) if file.is_file() else None
+
+
+def stats(corpus: Corpus) -> pd.DataFrame:
+    """Utterances and their seconds (min, mean, max) for each speaker and emotion, in the corpus's order of emotions."""
+    table = corpus.table.assign(emotion=pd.Categorical(corpus.table["emotion"], list(corpus.emotions), ordered=True))
+    grouped = table.groupby(["speaker", "emotion"], observed=True)["seconds"]
+    return grouped.agg(utterances="count", min="min", mean="mean", max="max").reset_index()
+
+
+def _root(name: str, root: str | os.PathLike[str] | None) -> Path:
+    if name not in names():
+        raise CorpusError(f"corpus {name!r}", "unknown", f"known are {', '.join(names())}")
+    variable = f"HMOE_{name.upper().replace('-', '_')}"
+    kind = "CSV file" if name == "csv" else "directory"
+    root = root or os.environ.get(variable)
+    if name == "synthetic":
+        return Path(root) if root else synthetic_root()
+    if not root:
+        raise CorpusError(f"corpus {name!r}", f"no {kind} given", f"give its root, or set {variable}")
+    root = Path(root)
+    if not root.exists():
+        raise CorpusError(root, f"no such {kind}", f"give the {kind} of the corpus {name}")
+    if root.is_dir() == (name == "csv"):
+        raise CorpusError(root, f"is not a {kind}", f"give the {kind} of the corpus {name}")
+    return root

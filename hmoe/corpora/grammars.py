@@ -1,0 +1,103 @@
+"""How other corpora name their files: one small function each, from a path to what it says.
+
+Folders above those that a grammar names do not matter, so an archive may be unpacked at any depth. Ids are the
+file names that the corpora's own papers use. A recording that a corpus is known to have damaged is an error like any
+other: the message names it, and removing it is the remedy.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from hmoe.corpora.labels import emotion
+from hmoe.corpora.table import Utterance
+from hmoe.errors import CorpusError
+
+EMODB = {
+    "W": "anger",
+    "L": "boredom",
+    "E": "disgust",
+    "A": "fear",
+    "F": "happiness",
+    "T": "sadness",
+    "N": "neutral",
+}
+RAVDESS = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
+SAVEE = {
+    "a": "anger",
+    "d": "disgust",
+    "f": "fear",
+    "h": "happiness",
+    "n": "neutral",
+    "sa": "sadness",
+    "su": "surprise",
+}
+CREMA_D = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"}
+ESD_SENTENCES = 350  # each said in five emotions; 0001 to 0010 speak Mandarin, 0011 to 0020 English
+
+
+def emodb(path: PurePath) -> Utterance:
+    """Berlin (EmoDB): `03a01Wa.wav` is speaker, text, the German emotion's letter, version."""
+    speaker, text, letter, _ = _parts(r"(\d\d)([ab]\d\d)([A-Z])([a-z])", path.stem, path, "03a01Wa.wav")
+    return Utterance(path.stem, speaker, _code(EMODB, letter, path), text)
+
+
+def ravdess(path: PurePath) -> Utterance:
+    """RAVDESS: `03-01-06-01-02-01-12.wav` is modality, channel (01 speech, 02 song), emotion, intensity, statement,
+    repetition, actor."""
+    numbers = _parts(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)", path.stem, path, "03-01-06-01-02-01-12.wav")
+    codes = {f"{i:02d}": name for i, name in enumerate(RAVDESS, start=1)}
+    return Utterance(path.stem, numbers[6], _code(codes, numbers[2], path), numbers[4])
+
+
+def savee(path: PurePath) -> Utterance:
+    """SAVEE: `DC/sa01.wav` or `DC_sa01.wav` is speaker, emotion, number. Emotions do not share their sentences."""
+    flat = f"{path.parent.name}_{path.stem}" if "_" not in path.stem else path.stem
+    speaker, code, number = _parts(r"(DC|JE|JK|KL)_([a-z]+)(\d\d)", flat, path, "DC/sa01.wav or DC_sa01.wav")
+    return Utterance(f"{speaker}_{code}{number}", speaker, _code(SAVEE, code, path), f"{code}{number}")
+
+
+def crema_d(path: PurePath) -> Utterance:
+    """CREMA-D: `1001_DFA_ANG_XX.wav` is actor, sentence, emotion, intensity."""
+    actor, sentence, code, _ = _parts(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(\w\w)", path.stem, path, "1001_DFA_ANG_XX.wav")
+    return Utterance(path.stem, actor, _code(CREMA_D, code, path), sentence)
+
+
+def esd(path: PurePath) -> Utterance:
+    """ESD: `0001/Angry/0001_000351.wav`, with or without a folder `train`, `test` or `evaluation` below the emotion.
+
+    Mandarin alone is a subset: `corpus.subset(corpus.table.speaker <= "0010")`.
+    """
+    speaker, number = _parts(r"(\d{4})_(\d{6})", path.stem, path, "0001/Angry/0001_000351.wav")
+    folder = path.parent.parent if path.parent.name in ("train", "test", "evaluation") else path.parent
+    language = "zh" if speaker <= "0010" else "en"
+    sentence = (int(number) - 1) % ESD_SENTENCES + 1
+    return Utterance(path.stem, speaker, emotion(folder.name, path), f"{language}-{sentence:03d}")
+
+
+def folder(path: PurePath) -> Utterance:
+    """Any tree `<emotion>/*.wav` or `<speaker>/<emotion>/*.wav`, with a name of `hmoe.corpora.labels` for a folder.
+
+    Without folders of speakers the speaker is "unknown". A sentence is what the file's name says, so the same
+    sentence in the same words must have the same name.
+    """
+    if len(path.parts) < 2:
+        raise CorpusError(path, "lies in no folder of an emotion", "expected EMOTION/*.wav or SPEAKER/EMOTION/*.wav")
+    name = emotion(path.parts[-2], path)
+    speaker = path.parts[-3] if len(path.parts) > 2 else "unknown"
+    return Utterance(f"{speaker}-{name}-{path.stem}", speaker, name, path.stem)
+
+
+def _parts(pattern: str, text: str, path: PurePath, example: str) -> tuple[str, ...]:
+    match = re.fullmatch(pattern, text)
+    if match is None:
+        raise CorpusError(path, "not named as this corpus's files are", f"expected a name like {example}")
+    return match.groups()
+
+
+def _code(codes: dict[str, str], code: str, path: PurePath) -> str:
+    if code not in codes:
+        known = ", ".join(f"{key} ({name})" for key, name in codes.items())
+        raise CorpusError(path, f"unknown emotion {code!r}", f"known are {known}")
+    return codes[code]

@@ -1,0 +1,217 @@
+"""Many trials: which are missing, running them side by side, progress, and starting again.
+
+Trials are independent tasks on joblib: processes on this machine, or a Dask cluster. Each writes its own record
+when it ends, so a grid that is killed loses the trials in flight and no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import joblib
+from tqdm import tqdm
+
+from hmoe import bank as banks
+from hmoe import corpora
+from hmoe.bank import Bank
+from hmoe.config import Augmenting, Config, Features
+from hmoe.corpora import Corpus
+from hmoe.errors import ConfigError, TrainingError
+from hmoe.experiments import Experiment, Row
+from hmoe.paths import cache_dir, results_dir
+from hmoe.protocols import PROTOCOLS
+from hmoe.store import KEY, SAID, Store
+from hmoe.trial import Outcome, Trial, record, run_trial
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of everything: `full` is the paper's protocol, `fast` is for reading along and for tests."""
+
+    name: str
+    seeds: tuple[int, ...]
+    sentences: int | None = None  # of each corpus, the first so many; None: all
+    folds: int | None = None  # of each protocol, the first so many; None: all
+    changes: dict[str, Any] = field(default_factory=dict)  # what it changes in every configuration
+    frames: dict[str, Any] = field(default_factory=dict)  # ... and further in rows that read frames, the slowest
+
+    def config(self, row: Row, **overrides: Any) -> Config:
+        """The configuration of a row in this profile. The profile goes before the row, overrides before both."""
+        config = row.config(**{**self.changes, **overrides})
+        return config.replace(**{**self.frames, **overrides}) if config.reading == "frames" else config
+
+
+PROFILES = {
+    "full": Profile("full", seeds=(0, 1, 2)),
+    "fast": Profile(
+        "fast",
+        seeds=(0,),
+        sentences=20,
+        folds=2,
+        changes={"epochs": 12, "lr": 1e-3, "copies": 4},
+        frames={"epochs": 4, "frame_stride": 4},
+    ),
+}
+
+
+def profile(name: str) -> Profile:
+    if name not in PROFILES:
+        raise ConfigError("profile", f"got {name!r}", f"known: {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def load(corpus: str, root: str | Path | None, profile: Profile) -> Corpus:
+    """A corpus as the profile wants it."""
+    whole = corpora.load(corpus, root)
+    if profile.sentences is None:
+        return whole
+    kept = sorted(whole.table["sentence"].unique())[: profile.sentences]
+    return whole.subset(whole.table["sentence"].isin(kept).to_numpy())
+
+
+def store_for(corpus: str, profile: Profile) -> Store:
+    """`full` trials are the project's record; those of `fast` are scratch, and forgotten when the code changes."""
+    if profile.name == "full":
+        return Store(corpus, results_dir())
+    return Store(corpus, cache_dir() / "trials" / profile.name / _source_digest())
+
+
+@cache
+def _source_digest() -> str:
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+
+
+def trials(
+    experiments: Iterable[Experiment], corpus: Corpus, profile: Profile, seeds: Iterable[int] | None = None,
+    rows: Iterable[str] | None = None, device: str = "cpu", **overrides: Any,
+) -> list[Trial]:  # fmt: skip
+    """Every trial of the experiments, seed by seed, so that whole tables appear early.
+
+    `rows` keeps those rows; `overrides` change the configuration of all (`protocol` changes the protocol).
+    """
+    protocol = overrides.pop("protocol", None)
+    result = []
+    for seed in profile.seeds if seeds is None else seeds:
+        for experiment in experiments:
+            for row in experiment.rows if rows is None else [experiment.row(name) for name in rows]:
+                name = protocol or row.protocol
+                if name not in PROTOCOLS:
+                    raise ConfigError("protocol", f"got {name!r}", f"known: {', '.join(PROTOCOLS)}")
+                config = profile.config(row, **overrides)
+                for split in PROTOCOLS[name].splits(corpus, seed)[: profile.folds]:
+                    result.append(Trial(experiment.name, row.name, config, name, seed, split, device))
+    return result
+
+
+def run(
+    wanted: list[Trial], corpus: Corpus, store: Store, workers: int | None = None,
+    scheduler: str | None = None, progress: bool = True,
+) -> int:  # fmt: skip
+    """Run what the store does not hold yet; returns how many trials were computed.
+
+    Two rows with the same configuration, protocol, seed and fold (the full model stands in several tables) are one
+    computation and two records. `workers` defaults to the cores; `scheduler` is the address of a Dask cluster.
+    """
+    missing = adopt(wanted, store)
+    groups: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in missing:
+        groups.setdefault(_computation(trial), []).append(trial)
+    if not groups:
+        return 0
+    needed = {bank_key(trial): trial.config for trial in missing}
+    frames_first = sorted(needed.items(), key=lambda item: -item[0][3])  # theirs come with what pooled rows need
+    opened = {key: open_bank(corpus, config, workers, progress) for key, config in frames_first}
+    tasks = [joblib.delayed(_compute)(group, corpus, opened[bank_key(group[0])], store) for group in groups.values()]
+    with _backend(scheduler):
+        n_jobs = workers or (-1 if scheduler else joblib.cpu_count())
+        results = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")(tasks)
+        bar = tqdm(results, total=len(tasks), unit="trial", desc="trials", disable=not progress, smoothing=0.05)
+        try:
+            for name in bar:
+                bar.set_postfix_str(name)
+        except BrokenProcessPool:
+            raise TrainingError(
+                "a worker process", "was killed, perhaps for want of memory", "run again to go on, with fewer --workers"
+            ) from None
+    return len(tasks)
+
+
+def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
+    """The trials that are not recorded. One whose computation is recorded under another row is copied, not run."""
+    done = {name: store.done(name) for name in {trial.experiment for trial in wanted}}
+    known = {}
+    for path in (store.root / store.corpus).glob("*.csv"):
+        predictions = {_identity(said): said for said in store.predictions(path.stem).to_dict("records")}
+        for columns in store.read(path.stem).to_dict("records"):
+            if said := predictions.get(_identity(columns)):
+                known[_identity(columns)] = Outcome(columns, {name: said[name] for name in SAID})
+    missing = []
+    for trial in wanted:
+        if trial.key() in done[trial.experiment]:
+            continue
+        if outcome := known.get(_computation(trial)):
+            record(trial, outcome, store)
+        else:
+            missing.append(trial)
+    return missing
+
+
+def _identity(key: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(key[name]) for name in ("config", "protocol", "seed", "fold"))
+
+
+def _computation(trial: Trial) -> tuple[str, ...]:
+    return _identity(dict(zip(KEY, trial.key(), strict=True)))
+
+
+def bank_key(trial: Trial) -> tuple[str, str, int, int]:
+    """Trials with equal keys read the same bank."""
+    config = trial.config
+    copies = config.copies if config.augment else 0
+    augmenting = config.only(Augmenting).key() if copies else ""
+    return config.only(Features).key(), augmenting, copies, config.frame_stride if config.reading == "frames" else 0
+
+
+def open_bank(corpus: Corpus, config: Config, workers: int | None = None, progress: bool = True) -> Bank:
+    """The features that a configuration needs; what is not on disk yet is computed now."""
+    copies = config.copies if config.augment else 0
+    frames = config.reading == "frames"
+    return banks.build(corpus, config, copies=copies, frames=frames, workers=workers, progress=progress)
+
+
+def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> str:
+    """One task: run the first trial, record it for each (they are one computation)."""
+    first = group[0]
+    try:
+        outcome = run_trial(first, corpus, bank)
+    except TrainingError as error:
+        where = f"{first.experiment}, row {first.row!r}, seed {first.seed}, fold {first.split.fold}, {error.where}"
+        raise TrainingError(where, error.what, error.remedy) from None
+    for trial in group:
+        record(trial, outcome, store)
+    return f"{first.row} {first.split.fold}: {outcome.columns['accuracy']:.1f}"
+
+
+@contextmanager
+def _backend(scheduler: str | None) -> Iterator[None]:
+    """Where joblib computes: processes of this machine, or the workers of a Dask cluster."""
+    if scheduler is None:
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            yield
+        return
+    from dask.distributed import Client  # an extra: only whoever names a cluster needs it
+
+    try:
+        client = Client(scheduler, set_as_default=False)
+    except (OSError, ValueError):
+        raise ConfigError("--scheduler", f"no Dask scheduler at {scheduler!r}", "e.g. tcp://127.0.0.1:8786") from None
+    with client, joblib.parallel_config(backend="dask", client=client):
+        yield

@@ -1,0 +1,101 @@
+"""Fig. 1: features -> experts weighted by the router (eq. 5) -> SiMBA (eq. 7–9) -> classifier (eq. 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hmoe.config import Config
+from hmoe.experts import EXPERTS
+from hmoe.features import columns
+from hmoe.inputs import N_STATISTICS
+from hmoe.masking import frame_mask, masked_mean
+from hmoe.router import Router
+from hmoe.simba import SiMBA
+
+
+class Standardise(nn.Module):
+    """Zero mean and unit variance per dimension, with statistics of training utterances (Q10); keeps `columns`.
+
+    The statistics travel with the weights. (B, T, D) -> (B, T, len(columns)).
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    columns: Tensor
+
+    def __init__(self, D: int, columns: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(D))
+        self.register_buffer("deviation", torch.ones(D))
+        self.register_buffer("columns", columns, persistent=False)
+
+    def fit(self, mean: Tensor, deviation: Tensor) -> None:
+        """`mean`, `deviation` (D,); a dimension that never moves is left as it is."""
+        self.mean.copy_(mean)
+        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.deviation)[..., self.columns]
+
+
+def kept_columns(config: Config) -> tuple[Tensor, int]:
+    """Which of the D input columns belong to `config.modalities` (Q15), and D, in the reading's layout."""
+    blocks, width = (N_STATISTICS if config.reading == "statistics" else 1), sum(config.dims.values())
+    kept = torch.from_numpy(columns(config, config.modalities))
+    return torch.cat([kept + block * width for block in range(blocks)]), blocks * width
+
+
+class HMoESiMBA(nn.Module):
+    """The paper's model in any reading of Q1.
+
+    `forward(x, lengths)`: `x` (B, T, 260) frames, T = 1 for pooled vectors; `lengths` (B,) frames, None if all
+    utterances fill T. Returns logits (B, C); `parts` returns every intermediate tensor by the paper's name.
+    """
+
+    def __init__(self, config: Config, C: int) -> None:
+        super().__init__()
+        self.config = config
+        kept, D = kept_columns(config)
+        self.standardise = Standardise(D, kept)
+        self.widths = [config.dims[name] for name in config.dims if name in config.modalities]
+        d_pooled = len(kept)
+        d_token = 1 if config.reading == "features" else d_pooled
+        self.experts = nn.ModuleDict({name: EXPERTS[name](d_token, config) for name in config.experts})
+        self.router = Router(d_pooled, len(self.experts), config)
+        self.simba = SiMBA(config) if config.simba else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.d_selected if config.simba else config.d_model, C)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Q1: what a time step is. `frames` and `pooled` take x as it is; the other two take the vector apart."""
+        if self.config.reading == "features":
+            return x.transpose(1, 2)  # (B, D, 1): 260 tokens of one channel
+        if self.config.reading == "modalities":  # (B, M, D): a token a modality, zero where the others stand
+            owner = torch.repeat_interleave(torch.arange(len(self.widths)), torch.tensor(self.widths)).to(x.device)
+            return x * (owner == torch.arange(len(self.widths), device=x.device)[:, None])
+        return x
+
+    def parts(self, x: Tensor, lengths: Tensor | None = None, routing: Tensor | None = None) -> dict[str, Tensor]:
+        """`routing` (B, K), if given, takes the place of g(x)."""
+        mask = None
+        if lengths is not None and not bool((lengths == x.shape[1]).all()):
+            mask = frame_mask(lengths, x.shape[1])
+        x = self.standardise(x)
+        pooled = masked_mean(x, mask)  # F_in, eq. 2–3
+        tokens = self.tokens(x)
+        H = torch.stack([expert(tokens, mask) for expert in self.experts.values()], dim=1)  # (B, K, T, D)
+        g = self.router(pooled) if routing is None else routing  # eq. 6
+        H_hmoe = torch.einsum("bk,bktd->btd", g, H)  # eq. 5
+        H_simba = self.simba(H_hmoe, None if mask is None else lengths) if self.simba else H_hmoe
+        summary = masked_mean(H_simba, mask)
+        named = {"F_in": pooled, "H": H, "g": g, "H_HMoE": H_hmoe, "H_SiMBA": H_simba, "summary": summary}
+        return named | {"logits": self.classifier(self.dropout(summary))}
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.parts(x, lengths)["logits"]
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers in a model."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,90 @@
+"""Parts of pages that are made from data, so that no number in the book is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hmoe import claims, report
+from hmoe.experiments import EXPERIMENTS, experiment
+from hmoe.store import Store
+
+RECORDED = "casia"
+"""The corpus whose records the front page and the deviations show."""
+
+
+def fragments() -> dict[str, str]:
+    """Every generated part as MyST, by its file name in `book/generated/`, which pages include."""
+    store = Store(RECORDED)
+    return {"headline.md": headline(store), "deviations.md": deviations(store), "claims.md": claims.page(store)}
+
+
+def headline(store: Store) -> str:
+    """The rows of Table 2 that are recorded, beside the paper's; or that there are none."""
+    recorded = report.rows(store, experiment("table2"))
+    if not recorded:
+        return f"No trial on {store.corpus} has been recorded yet.\n"
+    lines = ["| row of Table 2 | the paper, % | ours, % with 95 % interval | verdict |", "|---|---|---|---|"]
+    for row in recorded:
+        lines.append(f"| {row.name} | {row.paper.get('accuracy', '–')} | {row.accuracy} | {row.verdict} |")
+    lines += ["", report.provenance(store, experiment("table2"), recorded), "", *strangers(store)]
+    return "\n".join(lines)
+
+
+def strangers(store: Store) -> list[str]:
+    """What Table 2 does not ask: how much of the accuracy is left for a voice that the model never heard."""
+    audit = experiment("protocols")
+    new = [row for row in report.rows(store, audit) if row.name.endswith("new speaker")]
+    if not new:
+        return []
+    said = "; ".join(f"{row.name.partition(',')[0]} {row.accuracy}" for row in new)
+    return [
+        f"**A voice that the model never heard** (leave one speaker out; the paper tests known voices only; chance is "
+        f"16.7 %): {said}.",
+        "",
+        report.provenance(store, audit, new),
+        "",
+    ]
+
+
+def fill(text: str, content: str) -> str:
+    """`text` with what stands between its two marks, `<!-- results:start -->` and `<!-- results:end -->`, replaced."""
+    before, start, rest = text.partition("<!-- results:start -->")
+    _, end, after = rest.partition("<!-- results:end -->")
+    return f"{before}{start}\n{content}{end}{after}" if start and end else text
+
+
+def entries() -> list[dict[str, Any]]:
+    """The rows of the page "Deviations and ambiguities", Q1 first."""
+    return yaml.safe_load((Path(__file__).parent / "data" / "deviations.yml").read_text(encoding="utf-8"))
+
+
+def deviations(store: Store) -> str:
+    """A section for each of `entries`, with the accuracies that are recorded of its effect."""
+    accuracy = {
+        (each.name, row.name): row.accuracy for each in EXPERIMENTS.values() for row in report.rows(store, each)
+    }
+    return "\n".join(_section(entry, accuracy) for entry in entries())
+
+
+def _section(entry: dict[str, Any], accuracy: dict[tuple[str, str], report.Estimate]) -> str:
+    shown = [tuple(effect) for effect in entry.get("effect", [])]
+    measured = [f"{effect[1]} {accuracy[effect]}" for effect in shown if effect in accuracy]
+    switches = [f"`{field}` = {_values(values)}" for field, values in entry.get("switches", {}).items()]
+    parts = {
+        "The problem": entry["problem"],
+        "By default": entry["default"],
+        "Alternatives": entry["alternatives"],
+        "Switches": "; ".join(switches),
+        "Measured": "; ".join(measured) or ("not recorded yet" if shown else ""),
+    }
+    quotes = "\n>\n".join(f"> “{text}” ({where})" for where, text in entry["quotes"])
+    body = "\n\n".join(f"**{name}.** {text.rstrip('.')}." for name, text in parts.items() if text)
+    return f"({entry['id'].lower()})=\n## {entry['id']} · {entry['where']}\n\n{quotes}\n\n{body}\n"
+
+
+def _values(values: list[Any]) -> str:
+    return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in values)

@@ -1,0 +1,52 @@
+"""The rows of Table 2, by name: a model is a `torch.nn.Module` or a scikit-learn estimator.
+
+A network reads `forward(x, lengths) -> logits` and has a `standardise` module; it may bring its own `loss(logits,
+targets)`. An estimator reads `fit(X, y)` and `predict(X)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from hmoe.config import Config
+from hmoe.errors import ConfigError
+from hmoe.model import HMoESiMBA
+from hmoe.peers import classical
+from hmoe.peers.cnn_bigru import CNNBiGRU
+from hmoe.peers.cpac import CPAC
+from hmoe.peers.dcnn_lstm import DCNNLSTM
+from hmoe.peers.sequence import LSTM, Transformer
+from hmoe.peers.tim_net import TIMNet
+from hmoe.peers.tlfmrf import tlfmrf
+
+Builder = Callable[[Config, int], nn.Module | BaseEstimator]
+
+MODELS: dict[str, Builder] = {
+    "svm": classical.svm,
+    "lr": classical.lr,
+    "rf": classical.rf,
+    "svm-scaled": classical.scaled(classical.svm),
+    "lr-scaled": classical.scaled(classical.lr),
+    "rf-scaled": classical.scaled(classical.rf),
+    "svm-tuned": classical.svm_tuned,
+    "lr-tuned": classical.lr_tuned,
+    "rf-tuned": classical.rf_tuned,
+    "lstm": LSTM,
+    "transformer": Transformer,
+    "dcnn-lstm": DCNNLSTM,
+    "tlfmrf": tlfmrf,
+    "cnn-bigru": CNNBiGRU,
+    "cpac": CPAC,
+    "tim-net": TIMNet,
+    "hmoe-simba": HMoESiMBA,
+}
+
+
+def build(config: Config, C: int) -> nn.Module | BaseEstimator:
+    """The untrained model that `config.model` names, for C classes."""
+    if config.model not in MODELS:
+        raise ConfigError("config field 'model'", f"got {config.model!r}", f"known: {', '.join(sorted(MODELS))}")
+    return MODELS[config.model](config, C)

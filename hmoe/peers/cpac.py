@@ -1,0 +1,79 @@
+"""CPAC, the capsule network of CTL-MTNet: Wen et al., IJCAI 2022, arXiv 2207.10644.
+
+Published 92.75 on CASIA, corrected by its authors to 88.33: the first was the best epoch on the test fold (Q7);
+Table 2 prints 90.7. 321,799 parameters, of which 384 are the running statistics of batch normalisation.
+
+Room: utterances are cut or padded as standardised frames, where theirs are cut or padded as samples.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmoe.config import Config
+from hmoe.peers.network import Network
+
+FRAMES = 172  # 88,000 samples at 22.05 kHz, hop 512
+CAPSULE = 64  # numbers in a capsule
+ROUTINGS = 3
+MSE_WEIGHT = 0.392
+
+
+class CPAC(Network):
+    """MFCC as an image -> convolutions -> capsules -> attention -> an emotion's capsules by agreement."""
+
+    def __init__(self, config: Config, C: int) -> None:
+        super().__init__(config)
+        self.convolutions = nn.Sequential(
+            *(layer for d_in, p in ((1, 0.5), (64, 0.25), (64, 0.25)) for layer in convolution(d_in, p))
+        )
+        self.primary = nn.Conv2d(64, 6 * CAPSULE, 3)
+        self.attention_scale = nn.Parameter(torch.ones(1))
+        self.vote = nn.Parameter(torch.empty(CAPSULE, C * CAPSULE))  # shared by all primary capsules
+        nn.init.xavier_uniform_(self.vote)
+        self.dropout = nn.Dropout(0.2)
+        self.classifier = nn.Linear(CAPSULE, C)
+
+    def read(self, x: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        image = F.pad(x, (0, 0, 0, FRAMES - x.shape[1]))[:, None]  # (B, 1, 172, 39); a negative pad cuts
+        maps = self.primary(self.convolutions(image))  # (B, 384, 17, 1)
+        capsules = squash(maps.permute(0, 2, 3, 1).reshape(len(x), -1, CAPSULE))  # (B, 102, 64)
+        scores = self.attention_scale * capsules @ capsules.transpose(1, 2)
+        capsules = capsules * (scores.softmax(-1) @ capsules)
+        votes = (capsules @ self.vote).unflatten(-1, (-1, CAPSULE))  # (B, 102, C, 64)
+        return self.classifier(self.dropout(route(votes).mean(dim=1)))
+
+    @staticmethod
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        """Margin loss of the class probabilities, plus 0.392 of their squared error."""
+        probabilities, one_hot = logits.softmax(-1), F.one_hot(targets, logits.shape[-1]).to(logits.dtype)
+        return margin_loss(probabilities, one_hot) + MSE_WEIGHT * F.mse_loss(probabilities, one_hot)
+
+
+def convolution(d_in: int, dropout: float) -> list[nn.Module]:
+    return [nn.Conv2d(d_in, 64, 3), nn.BatchNorm2d(64), nn.ELU(), nn.AvgPool2d(2), nn.Dropout(dropout)]
+
+
+def squash(capsules: Tensor) -> Tensor:
+    """Sabour et al. 2017, eq. 1: the direction stays, the norm n becomes n² / (1 + n²)."""
+    squared = capsules.square().sum(-1, keepdim=True)
+    return capsules * squared / (1 + squared) / (squared + 1e-9).sqrt()
+
+
+def route(votes: Tensor) -> Tensor:
+    """Sabour et al. 2017, procedure 1: votes (B, primary, C, 64) -> capsules (B, C, 64), three rounds of agreement."""
+    agreement = torch.zeros(votes.shape[:3], device=votes.device)
+    for round_ in range(ROUTINGS):
+        result = squash(torch.einsum("bpc,bpcd->bcd", agreement.softmax(-1), votes))
+        if round_ < ROUTINGS - 1:
+            agreement = agreement + torch.einsum("bcd,bpcd->bpc", result, votes)
+    return result
+
+
+def margin_loss(probabilities: Tensor, one_hot: Tensor) -> Tensor:
+    """Sabour et al. 2017, eq. 4: the true class should pass 0.9, the others (at half weight) stay below 0.1."""
+    present = one_hot * F.relu(0.9 - probabilities).square()
+    absent = (1 - one_hot) * F.relu(probabilities - 0.1).square()
+    return (present + 0.5 * absent).sum(-1).mean()

@@ -1,0 +1,296 @@
+"""Records become tables and verdicts. A verdict is computed from the records, never written by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from hmoe.config import Config
+from hmoe.experiments import METRICS, Experiment, Row
+from hmoe.metrics import Estimate, holm, interval, mcnemar, paired_test
+from hmoe.store import Store
+
+PAIRED_ON = ["protocol", "seed", "fold"]
+LEAST = 5  # trials: a whole 5-fold; from fewer, an interval is so wide that it holds anything
+LEVEL = 0.05  # of the tests, after Holm's correction
+
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"  # of a number
+SUPPORTED, PARTLY, NOISE, NOT_SUPPORTED = (
+    "supported",
+    "partly supported",
+    "within noise",
+    "not supported",
+)  # of an order
+FEW, UNMEASURED = "too few trials", "not measured here yet"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the records say to a claim, in a word, and why."""
+
+    word: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.why}"
+
+
+@dataclass(frozen=True)
+class RowReport:
+    """A row as we measured it, beside the paper."""
+
+    name: str
+    estimates: dict[str, Estimate]  # by metric, in percent
+    paper: dict[str, float]
+    trials: pd.DataFrame
+    p_value: float = math.nan  # corrected resampled t-test against the reference row, Holm-corrected
+    mcnemar: float = math.nan  # on the predictions, seed by seed; the median p value over seeds, Holm-corrected
+
+    @property
+    def accuracy(self) -> Estimate:
+        return self.estimates["accuracy"]
+
+    @property
+    def verdict(self) -> str:
+        """The paper's accuracy against our interval."""
+        return str(self.judge("accuracy")) if "accuracy" in self.paper else "no number in the paper"
+
+    def judge(self, metric: str) -> Verdict:
+        """The paper's number of a metric against our interval. KeyError where the paper has none."""
+        claimed, ours = self.paper[metric], self.estimates[metric]
+        if ours.n < LEAST:
+            count = "one trial" if ours.n == 1 else f"{ours.n} trials"
+            return Verdict(FEW, f"{count}; the paper is {claimed - ours.mean:+.1f} points from the mean")
+        if ours.holds(claimed):
+            return Verdict(REPRODUCED, "the paper's number is inside our interval")
+        side = "above" if claimed > ours.mean else "below"
+        return Verdict(NOT_REPRODUCED, f"the paper is {abs(claimed - ours.mean):.1f} points {side} our mean")
+
+
+def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] = Row.config) -> list[RowReport]:
+    """Every recorded row of an experiment, in the paper's order; rows without a record are left out.
+
+    `config` says which configuration of a row is wanted (a profile's `config`, for trials of that profile).
+    """
+    records, predictions = store.read(experiment.name), store.predictions(experiment.name)
+    found = {}
+    for row in experiment.rows:
+        trials = settled(records[(records["row"] == row.name) & (records["protocol"] == row.protocol)], config(row))
+        if len(trials):
+            share = float((trials["n_test"] / trials["n_train"]).mean())
+            estimates = {metric: interval(trials[metric].to_numpy(), share) for metric in (*METRICS, "uar")}
+            found[row.name] = RowReport(row.name, estimates, row.paper, trials)
+    others = [name for name in found if name != experiment.reference]
+    if experiment.reference in found and others:
+        reference = found[experiment.reference].trials
+        p_values = holm(np.array([_t_test(found[name].trials, reference) for name in others]))
+        mcnemars = holm(np.array([_mcnemar(predictions, found[name].trials, reference) for name in others]))
+        for name, p_value, p_mcnemar in zip(others, p_values, mcnemars, strict=True):
+            found[name] = RowReport(**{**vars(found[name]), "p_value": p_value, "mcnemar": p_mcnemar})
+    return list(found.values())
+
+
+def settled(trials: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """One configuration a row: the wanted one, or else (an older default) the one recorded last."""
+    if len(trials) == 0:
+        return trials
+    own = config.key()
+    last = trials.sort_values("date", kind="stable")["config"].iloc[-1]
+    return trials[trials["config"] == (own if own in set(trials["config"]) else last)]
+
+
+def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    return a.merge(b, on=PAIRED_ON, suffixes=("_a", "_b"))
+
+
+def _t_test(trials: pd.DataFrame, reference: pd.DataFrame) -> float:
+    both = _paired(trials, reference)
+    if len(both) < 2:
+        return math.nan
+    share = float((both["n_test_a"] / both["n_train_a"]).mean())
+    return paired_test(both["accuracy_a"].to_numpy(), both["accuracy_b"].to_numpy(), share)
+
+
+def _mcnemar(predictions: pd.DataFrame, trials: pd.DataFrame, reference: pd.DataFrame) -> float:
+    """McNemar's test needs independent utterances, so it is made for each seed (each utterance is tested once)."""
+    right = {}
+    for side, chosen in (("a", trials), ("b", reference)):
+        keys = chosen[["row", "config", *PAIRED_ON]]
+        right[side] = predictions.merge(keys, on=["row", "config", *PAIRED_ON])
+    both = _paired(right["a"], right["b"])
+    p_values = []
+    for _, one_seed in both.groupby("seed"):
+        a, b = ("".join(one_seed[f"predicted_{side}"]) for side in "ab")
+        truth = "".join(one_seed["actual_a"])
+        hits = [np.array([said == true for said, true in zip(text, truth, strict=True)]) for text in (a, b)]
+        p_values.append(mcnemar(*hits))
+    return float(np.median(p_values)) if p_values else math.nan
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How many points more `higher` has than `lower` on the same folds; a claim says that it is positive."""
+
+    metric: str
+    higher: str
+    lower: str
+    points: Estimate
+    paper: float  # the same difference in the paper; NaN: not printed
+    p_value: float  # corrected resampled t-test, Holm-corrected over the differences of the claim
+
+    def __str__(self) -> str:
+        return f"{self.higher} over {self.lower}" + f" in {self.metric}" * (self.metric != "accuracy")
+
+    @property
+    def verdict(self) -> Verdict:
+        """Is there a difference? And if the paper prints it, is its number inside our interval?"""
+        ours = self.points
+        if ours.n == 0:
+            return Verdict(UNMEASURED, "no fold is recorded for both rows")
+        if ours.n < LEAST:
+            return Verdict(FEW, f"{ours.n} folds in common, {ours.mean:+.1f} points")
+        noise = self.p_value >= LEVEL
+        word = NOISE if noise else SUPPORTED if ours.mean > 0 else NOT_SUPPORTED
+        why = f"{ours.mean:+.1f} points, p = {self.p_value:.2g}"
+        if not math.isnan(self.paper):
+            why += (
+                f"; the paper's {self.paper:+.1f} is {'inside' if ours.holds(self.paper) else 'outside'} our interval"
+            )
+        return Verdict(word, why)
+
+
+def differences(
+    found: Iterable[RowReport],
+    experiment: Experiment,
+    above: Mapping[str, Iterable[str]],
+    metrics: Iterable[str] = ("accuracy",),
+) -> list[Difference]:
+    """What a claim says of an order, tested: `above` names for each row the rows that it is said to exceed.
+
+    Holm's correction counts every difference of the claim, those too whose records are still to come.
+    """
+    named = {row.name: row for row in found}
+    result = []
+    for metric in metrics:
+        for higher, lower in ((higher, lower) for higher, lowers in above.items() for lower in lowers):
+            printed = [experiment.row(name).paper.get(metric, math.nan) for name in (higher, lower)]
+            points, p_value = (
+                _points(named[higher], named[lower], metric) if {higher, lower} <= set(named) else _NOTHING
+            )
+            result.append(Difference(metric, higher, lower, points, round(printed[0] - printed[1], 1), p_value))
+    corrected = holm(np.array([each.p_value for each in result]))
+    return [replace(each, p_value=float(p)) for each, p in zip(result, corrected, strict=True)]
+
+
+_NOTHING = Estimate(math.nan, math.nan, math.nan, 0), math.nan
+
+
+def _points(higher: RowReport, lower: RowReport, metric: str) -> tuple[Estimate, float]:
+    """The difference on the folds that both rows have, and its p value."""
+    both = _paired(higher.trials, lower.trials)
+    if len(both) == 0:
+        return _NOTHING
+    a, b = both[f"{metric}_a"].to_numpy(), both[f"{metric}_b"].to_numpy()
+    share = float((both["n_test_a"] / both["n_train_a"]).mean())
+    return interval(a - b, share), paired_test(a, b, share) if len(both) >= LEAST else math.nan
+
+
+def order(claimed: list[Difference]) -> Verdict:
+    """Whether all differences of a claim are there: each positive, and more than noise."""
+    by_word: dict[str, list[Difference]] = {}
+    for each in claimed:
+        by_word.setdefault(each.verdict.word, []).append(each)
+    there, noise, reverse = (by_word.get(word, []) for word in (SUPPORTED, NOISE, NOT_SUPPORTED))
+    pending = len(claimed) - len(there) - len(noise) - len(reverse)
+    if pending == len(claimed):
+        word = FEW if FEW in by_word else UNMEASURED
+        return Verdict(word, f"{_count(pending)} to test, each needs {LEAST} folds of both rows")
+    parts = [f"{len(there)} of {_count(len(claimed))} as claimed and more than noise{_listed(there)}"]
+    parts += [f"{len(noise)} within noise"] * bool(noise)
+    parts += [f"{len(reverse)} the other way round{_listed(reverse)}"] * bool(reverse)
+    parts += [f"{pending} not measured yet"] * bool(pending)
+    if reverse:
+        word = NOT_SUPPORTED
+    elif pending:
+        word = UNMEASURED
+    else:
+        word = SUPPORTED if not noise else PARTLY if there else NOISE
+    return Verdict(word, ", ".join(parts))
+
+
+def _count(n: int) -> str:
+    return f"{n} difference{'s' * (n != 1)}"
+
+
+def _listed(some: list[Difference], most: int = 8) -> str:
+    if not some or len(some) > most:
+        return ""
+    return f" ({'; '.join(f'{each} {each.points.mean:+.1f}, p = {each.p_value:.2g}' for each in some)})"
+
+
+def table(found: Iterable[RowReport], experiment: Experiment) -> pd.DataFrame:
+    """The paper's table in our numbers: a line for each row, recorded or not; beside our accuracy the paper's."""
+    named = {row.name: row for row in found}
+    lines = []
+    for row in experiment.rows:
+        line: dict[str, object] = {"row": row.name}
+        ours = named.get(row.name)
+        line |= {metric: ours.estimates[metric].mean if ours else math.nan for metric in METRICS}
+        line |= {
+            "accuracy, 95 % interval": str(ours.accuracy) if ours else "",
+            "paper": row.paper.get("accuracy", math.nan),
+            "trials": ours.accuracy.n if ours else 0,
+            "p (t-test)": ours.p_value if ours else math.nan,
+            "p (McNemar)": ours.mcnemar if ours else math.nan,
+            "verdict": ours.verdict if ours else "not recorded yet",
+        }
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def beside(found: Iterable[RowReport], experiment: Experiment) -> pd.DataFrame:
+    """Table 2 as the paper lays it out: each cell our mean, in brackets the paper's number; a dash for neither."""
+    named = {row.name: row for row in found}
+
+    def cell(row: Row, metric: str) -> str:
+        ours = f"{named[row.name].estimates[metric].mean:.1f}" if row.name in named else "–"
+        return ours + (f" ({row.paper[metric]:.1f})" if metric in row.paper else "")
+
+    cells = {metric.removeprefix("acc_"): [cell(row, metric) for row in experiment.rows] for metric in METRICS}
+    return pd.DataFrame(cells, index=pd.Index([row.name for row in experiment.rows], name="row"))
+
+
+def without_paper(experiment: Experiment) -> Experiment:
+    """The experiment without the paper's numbers, for another corpus, of which they say nothing."""
+    return replace(experiment, rows=tuple(replace(row, paper={}) for row in experiment.rows))
+
+
+def described(found: Iterable[RowReport], experiment: Experiment) -> str:
+    """The accuracies of an experiment as a sentence, for those who cannot see its figure."""
+    named = {row.name: row for row in found}
+    parts = []
+    for row in experiment.rows:
+        ours = f"{named[row.name].accuracy} percent" if row.name in named else "not recorded yet"
+        parts.append(f"{row.name} {ours}" + (f", paper {row.paper['accuracy']}" if row.paper else ""))
+    return "; ".join(parts) + "."
+
+
+def provenance(store: Store, experiment: Experiment, rows: list[RowReport]) -> str:
+    """One line: corpus, protocol, n, seeds, commits, machine, dates."""
+    if not rows:
+        return f"{experiment.name} on {store.corpus}: nothing recorded yet"
+    trials = pd.concat([row.trials for row in rows])
+    distinct = {name: ", ".join(sorted(map(str, trials[name].unique()))) for name in
+                ("protocol", "selection", "seed", "device", "machine", "commit")}  # fmt: skip
+    dates = sorted(trials["date"].str[:10].unique())
+    span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return (
+        f"results/{store.corpus}/{experiment.name}.csv: corpus {store.corpus}, protocol {distinct['protocol']}, "
+        f"selection {distinct['selection']}, {len(trials)} trials (seeds {distinct['seed']}), "
+        f"{trials['n_test'].iloc[0]} test utterances a fold, {distinct['device']} ({distinct['machine']}), "
+        f"commit {distinct['commit']}, {span}"
+    )

@@ -1,0 +1,109 @@
+"""§3.6: SiMBA attention. EinFFT mixes channels in the frequency domain (eq. 7), a selection keeps D_selected of
+them (eq. 8), a Mamba block models the sequence (eq. 9). Q2 and Q3 name what the paper leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmoe.config import Architecture
+from hmoe.mamba import MambaBlock
+
+
+class EinFFT(nn.Module):
+    """Eq. 7 as SiMBA (Patro and Agneeswaran 2024) defines it: (B, T, D) -> (B, T, D).
+
+    The D channels form `blocks` blocks. A 2-D FFT over (time, block), a complex two-layer block-diagonal
+    perceptron with ReLU on real and imaginary parts, soft shrinkage, and the inverse FFT.
+    """
+
+    def __init__(self, D: int, blocks: int, shrinkage: float = 0.01) -> None:
+        super().__init__()
+        self.blocks, self.width, self.shrinkage = blocks, D // blocks, shrinkage
+        # Index 0 holds the real, index 1 the imaginary part; 0.02 is SiMBA's scale.
+        self.weight_1 = nn.Parameter(0.02 * torch.randn(2, blocks, self.width, self.width))
+        self.weight_2 = nn.Parameter(0.02 * torch.randn(2, blocks, self.width, self.width))
+        self.bias_1 = nn.Parameter(0.02 * torch.randn(2, blocks, self.width))
+        self.bias_2 = nn.Parameter(0.02 * torch.randn(2, blocks, self.width))
+
+    def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
+        B, T, D = hidden.shape
+        spectrum = transform(torch.fft.fft2, hidden.reshape(B, T, self.blocks, self.width) + 0j, lengths)
+        spectrum = on_parts(F.relu, self._layer(spectrum, self.weight_1, self.bias_1))
+        spectrum = on_parts(
+            partial(F.softshrink, lambd=self.shrinkage), self._layer(spectrum, self.weight_2, self.bias_2)
+        )
+        return transform(torch.fft.ifft2, spectrum, lengths).real.reshape(B, T, D)
+
+    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """A complex product, block by block: (B, T, blocks, width) -> the same shape."""
+        return torch.einsum("btnd,nde->btne", x, torch.complex(*weight)) + torch.complex(*bias)
+
+
+def on_parts(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`function` of the real and of the imaginary part of a complex tensor."""
+    return torch.view_as_complex(function(torch.view_as_real(x)))
+
+
+def transform(fft: Callable[..., Tensor], x: Tensor, lengths: Tensor | None) -> Tensor:
+    """`fft` over (time, block) of each utterance's own frames: padding must not leak into the spectrum.
+
+    `x` (B, T, blocks, width), complex. Utterances of equal length go through one call; beyond an utterance's
+    length the result is zero.
+    """
+    if lengths is None:
+        return fft(x, dim=(1, 2), norm="ortho")
+    out = torch.zeros_like(x)
+    for length in torch.unique(lengths).tolist():
+        rows = (lengths == length).nonzero()[:, 0]
+        out[rows, :length] = fft(x[rows, :length], dim=(1, 2), norm="ortho")
+    return out
+
+
+class ChannelSelection(nn.Module):
+    """Eq. 8 in three readings (Q2); (B, T, D) -> (B, T, D_selected).
+
+    - `simba`: EinFFT with LayerNorm and residual, then W_select (D x D_selected);
+    - `rfft`: the modulus of an FFT over channels, then W_select (D_freq x D_selected), D_freq = D / 2 + 1;
+    - `einsum`: as printed, `btd,dfc->btc`: f is summed out, so it equals one Linear layer without bias.
+    """
+
+    def __init__(self, config: Architecture) -> None:
+        super().__init__()
+        D, self.kind = config.d_model, config.einfft
+        if self.kind == "simba":
+            self.norm = nn.LayerNorm(D)
+            self.einfft = EinFFT(D, config.einfft_blocks)
+            self.select = nn.Linear(D, config.d_selected, bias=False)
+        elif self.kind == "rfft":
+            self.select = nn.Linear(D // 2 + 1, config.d_selected, bias=False)
+        else:
+            F_ = D // 2 + 1
+            self.weight = nn.Parameter(torch.randn(D, F_, config.d_selected) * (D * F_) ** -0.5)
+
+    def forward(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        if self.kind == "simba":
+            return self.select(hidden + self.einfft(self.norm(hidden), lengths))
+        if self.kind == "rfft":
+            return self.select(torch.fft.rfft(hidden, dim=-1, norm="ortho").abs())
+        return torch.einsum("btd,dfc->btc", hidden, self.weight)
+
+
+class SiMBA(nn.Module):
+    """Eq. 7–9 in the paper's order, EinFFT then Mamba, or in SiMBA's own (Q3). (B, T, D) -> (B, T, D_selected)."""
+
+    def __init__(self, config: Architecture) -> None:
+        super().__init__()
+        self.mamba_first = config.simba_order == "mamba-einfft"
+        self.selection = ChannelSelection(config)
+        width = config.d_model if self.mamba_first else config.d_selected
+        self.mamba = MambaBlock(width, config.d_state, config.d_conv, config.expand)
+
+    def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if self.mamba_first:
+            return self.selection(self.mamba(hidden), lengths)
+        return self.mamba(self.selection(hidden, lengths))

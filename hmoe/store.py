@@ -1,0 +1,141 @@
+"""The records: one line per trial in `results/<corpus>/<experiment>.csv`, safe for many processes.
+
+Beside it `predictions/<experiment>.csv` keeps, per trial, the predicted and the actual class of each test utterance
+as one letter each, in the order of sorted ids (who is tested: `hmoe/data/<corpus>-folds.csv`), and
+`configs/<config>.json` what the hash in column `config` stands for.
+A line is added under a file lock to a copy that then takes the old file's place: a reader, or a kill at any
+moment, sees either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from hmoe.config import Config
+from hmoe.errors import StoreError
+from hmoe.paths import atomic_write, results_dir
+
+KEY = ["experiment", "row", "reading", "protocol", "selection", "seed", "fold", "config"]
+EMOTION_COLUMNS = ["acc_anger", "acc_sadness", "acc_happiness", "acc_neutral", "acc_fear", "acc_surprise"]
+COLUMNS = [
+    *KEY[:-1], "n_train", "n_test", "accuracy", "uar", "precision", "recall", "f1", *EMOTION_COLUMNS, "best_epoch",
+    "parameters", "seconds", "device", "commit", "config", "machine", "date",
+]  # fmt: skip
+SAID = ["letters", "predicted", "actual"]
+PREDICTION_COLUMNS = [*KEY, *SAID]
+TEXT = {*KEY, *SAID, "device", "commit", "machine", "date"}
+COUNTS = {"n_train", "n_test", "best_epoch", "parameters"}
+
+
+class Store:
+    """All trials of one corpus. `root` is the results folder, by default the project's own."""
+
+    def __init__(self, corpus: str, root: Path | None = None) -> None:
+        self.corpus, self.root = corpus, Path(root or results_dir())
+
+    def path(self, experiment: str) -> Path:
+        return self.root / self.corpus / f"{experiment}.csv"
+
+    def read(self, experiment: str) -> pd.DataFrame:
+        """Every trial recorded so far; an empty table if there is none."""
+        return _read(self.path(experiment), COLUMNS)
+
+    def predictions(self, experiment: str) -> pd.DataFrame:
+        return _read(self.root / self.corpus / "predictions" / f"{experiment}.csv", PREDICTION_COLUMNS)
+
+    def done(self, experiment: str) -> set[tuple[str, ...]]:
+        """The keys of the trials that need not be run again."""
+        return set(self.read(experiment)[KEY].itertuples(index=False, name=None))
+
+    def append(self, record: dict[str, object], said: dict[str, str], config: Config) -> None:
+        """Write one trial: its configuration and predictions first, its line last, so a line is always complete.
+
+        `said` holds the letters: `letters` is their legend, `predicted` and `actual` are one letter an utterance.
+
+        A trial that is already there is left as it was. Raises `StoreError` if the disk refuses; what was there
+        before is intact.
+        """
+        folder, name = self.root / self.corpus, f"{record['experiment']}.csv"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f"{record['experiment']}.lock"):
+                config_path = self.root / "configs" / f"{record['config']}.json"
+                if not config_path.exists():
+                    atomic_write(config_path, json.dumps(config.changes(), indent=1, sort_keys=True) + "\n")
+                key = {column: record[column] for column in KEY}
+                _append(folder / "predictions" / name, PREDICTION_COLUMNS, key | said)
+                _append(folder / name, COLUMNS, record)
+        except OSError as error:
+            raise StoreError(folder, f"cannot be written ({error.strerror})", "choose another HMOE_RESULTS") from None
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    if not path.exists():
+        return pd.DataFrame(columns=columns)
+    types = {column: str if column in TEXT else int if column in COUNTS else float for column in columns}
+    missing = {column: [""] for column in EMOTION_COLUMNS}  # nothing else: a fold may be called "NA"
+    try:
+        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise StoreError(path, f"cannot be read ({error})", "restore it from git") from None
+    if list(table.columns) != columns:
+        raise StoreError(path, f"has the columns {list(table.columns)}", "restore it from git, or move it away")
+    cut = (table[[column for column in columns if column in TEXT]].fillna("") == "").any(axis=1)
+    if cut.any():
+        raise StoreError(path, f"line {int(cut.argmax()) + 2} is incomplete", "delete the line, or restore it from git")
+    return table
+
+
+def _append(path: Path, columns: list[str], record: dict[str, object]) -> None:
+    table = _read(path, columns)
+    if tuple(str(record[name]) for name in KEY) in set(table[KEY].itertuples(index=False, name=None)):
+        return
+    buffer = io.StringIO()
+    pd.DataFrame([record], columns=columns).to_csv(buffer, index=False, header=not path.exists(), lineterminator="\n")
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    atomic_write(path, before + buffer.getvalue())
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+@cache
+def machine(device: str = "cpu") -> str:
+    """What a reader needs to judge a time: the processor, the cores that this process may use, or the GPU."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = names[0] if names else name
+    return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+
+
+@cache
+def commit() -> str:
+    """The commit that runs, with `+` if `hmoe/` differs from it; `-` outside a git checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=10", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", "."], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "-"
+    return head + ("+" if changed else "")

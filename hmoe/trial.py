@@ -1,0 +1,110 @@
+"""One trial: one row, one seed, one fold. From the corpus table to a record in the store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from hmoe import metrics, peers
+from hmoe.bank import Bank
+from hmoe.config import Config
+from hmoe.corpora import Corpus
+from hmoe.inputs import Inputs
+from hmoe.model import count_parameters
+from hmoe.protocols import Split, validation
+from hmoe.rng import stable_seed
+from hmoe.store import KEY, Store, commit, machine, now
+from hmoe.train import Run, fit, one_thread, predict
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What identifies a trial, and all that is needed to run it anywhere."""
+
+    experiment: str
+    row: str
+    config: Config
+    protocol: str
+    seed: int
+    split: Split
+    device: str = "cpu"
+
+    def key(self) -> tuple[str, ...]:
+        """In the order of `store.KEY`."""
+        config = self.config
+        parts = (self.experiment, self.row, config.reading, self.protocol, config.selection, self.seed, self.split.fold)
+        return (*map(str, parts), config.key())
+
+    def randomness(self) -> int:
+        """The same for every row: rows of a table differ by their configuration, not by their luck."""
+        return stable_seed(self.protocol, self.seed, self.split.fold)
+
+
+def fit_split(
+    trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None, progress: bool = False
+) -> tuple[nn.Module, Run, np.ndarray]:
+    """Train the trial's model; returns it, its history and the predicted class of each test utterance."""
+    config, split, labels = trial.config, trial.split, corpus.labels
+    inputs = Inputs.of(bank, config, trial.device)
+    model = peers.build(config, len(corpus.emotions))
+    if not isinstance(model, nn.Module):
+        X, _ = inputs.clean(np.arange(len(labels)))
+        X = X[:, 0].numpy()
+        model.fit(X[split.train], labels[split.train])
+        return model, Run(), model.predict(X[split.test])
+    rows, held_out = split.train, None
+    if config.selection == "nested":
+        rows, held_out = validation(split.train, labels, config.validation_fraction, trial.randomness() % 2**32)
+    elif config.selection == "test":
+        held_out = split.test
+    model, run = fit(
+        lambda: peers.build(config, len(corpus.emotions)),
+        inputs, labels, rows, held_out, config, trial.randomness(), checkpoint, progress,
+    )  # fmt: skip
+    return model, run, predict(model, inputs, split.test).argmax(1).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What running a trial gave: columns of its record; its predictions as `Store.append` takes them."""
+
+    columns: dict[str, object]
+    said: dict[str, str]
+
+
+def run_trial(trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None) -> Outcome:
+    """Run a trial on one thread. The same trial gives the same bits on the same CPU."""
+    start = time.perf_counter()
+    with one_thread():
+        model, run, y_hat = fit_split(trial, corpus, bank, checkpoint)
+    split = trial.split
+    scores = metrics.scores(corpus.labels[split.test], y_hat, corpus.emotions)
+    columns = {
+        "n_train": len(split.train),
+        "n_test": len(split.test),
+        **{name: round(value, 4) for name, value in scores.items()},
+        "best_epoch": run.best_epoch,
+        "parameters": count_parameters(model) if isinstance(model, nn.Module) else 0,
+        "seconds": round(time.perf_counter() - start, 2),
+        "device": trial.device,
+        "commit": commit(),
+        "machine": machine(trial.device),
+        "date": now(),
+    }
+    letters = np.array([chr(ord("a") + c) for c in range(len(corpus.emotions))])
+    said = {
+        "letters": " ".join(f"{letter}={emotion}" for letter, emotion in zip(letters, corpus.emotions, strict=True)),
+        "predicted": "".join(letters[y_hat]),
+        "actual": "".join(letters[corpus.labels[split.test]]),
+    }
+    return Outcome(columns, said)
+
+
+def record(trial: Trial, outcome: Outcome, store: Store) -> None:
+    """Write an outcome under a trial's key."""
+    key = dict(zip(KEY, trial.key(), strict=True))
+    store.append(outcome.columns | key, outcome.said, trial.config)
