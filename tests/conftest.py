@@ -1,0 +1,42 @@
+"""What several tests share: corpora that are made once, and folders of their own for what tests write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from hmoe.corpora import Corpus, load
+from hmoe.corpora.synthetic import make, sentences
+
+torch.set_num_threads(1)  # small tensors: threads only wait for each other, most of all on a busy machine
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it once, when it is imported
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the user's cache or the project's records."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HMOE_CACHE", str(folder / "cache"))
+        patch.setenv("HMOE_RESULTS", str(folder / "results"))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """4 voices x 6 emotions x 2 sentences of the synthetic corpus: 48 utterances."""
+    root: Path = tmp_path_factory.mktemp("corpora") / "synthetic"
+    make(root, sentences()[:2])
+    return load("synthetic", root)
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """2 speakers x 3 emotions x 5 sentences, tones of 0.3 s."""
+    return tiny.make(tmp_path_factory.mktemp("tiny"))

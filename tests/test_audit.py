@@ -1,0 +1,77 @@
+"""The audit passes tables that can be, and marks those that cannot."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hmoe import audit, metrics
+from hmoe.experiments import METRICS, TABLE_2
+
+EMOTIONS = ("anger", "sadness", "happiness", "neutral", "fear", "surprise")
+
+
+def printed(y: np.ndarray, y_hat: np.ndarray) -> pd.DataFrame:
+    scores = metrics.scores(y, y_hat, EMOTIONS)
+    row = {name: round(scores[name], 1) for name in METRICS}
+    row["f1"] = round(2 * scores["precision"] * scores["recall"] / (scores["precision"] + scores["recall"]), 1)
+    return pd.DataFrame([row], index=["real"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 0.95))
+def test_a_table_from_real_predictions_passes(seed: int, accuracy: float) -> None:
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(6), 200)
+    y_hat = np.where(rng.random(1200) < accuracy, y, rng.integers(0, 6, 1200))
+    findings = audit.audit(printed(y, y_hat))
+    assert findings["possible"].all(), findings[~findings["possible"]]
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "check"),
+    [
+        ("acc_fear", 0.2, "granularity"),
+        ("accuracy", 1.0, "accuracy = mean of classes"),
+        ("recall", 0.4, "accuracy = recall"),
+        ("f1", 0.5, "F1 = harmonic mean"),
+    ],
+)
+def test_one_wrong_cell_is_marked(column: str, change: float, check: str) -> None:
+    y = np.repeat(np.arange(6), 200)
+    y_hat = y.copy()
+    y_hat[::7] = (y[::7] + 1) % 6
+    table = printed(y, y_hat)
+    table.loc["real", column] += change
+    findings = audit.audit(table).query("not possible")
+    assert check in set(findings["check"])
+    assert audit.impossible(table).loc["real", column]
+
+
+def test_a_step_that_the_classes_do_not_take_is_marked() -> None:
+    table = pd.DataFrame(
+        [[80.0] * 6 + [80.0] * 4, [81.0] * 6 + [83.0, 81.0, 81.0, 81.0]], index=["a", "b"], columns=list(METRICS)
+    )
+    findings = audit.audit(table)
+    step = findings[findings["check"] == "step from the row above"]
+    assert list(step["possible"]) == [False]
+
+
+def test_equal_offsets_are_counted() -> None:
+    table = pd.DataFrame(
+        [[0.0] * 6 + [a, a - 0.2, a + 0.1, a - 0.1] for a in (80.0, 85.0)] + [[0.0] * 6 + [70.0, 71.0, 70.0, 70.5]],
+        index=list("abc"), columns=list(METRICS),
+    )  # fmt: skip
+    assert list(audit.repeated_offsets(table)["shared_by"]) == [2, 2, 1]
+
+
+def test_prose_against_table() -> None:
+    assert audit.difference(2.7, 92.2, 89.5)
+    assert not audit.difference(2.8, 92.2, 89.5)
+
+
+def test_the_papers_own_row_has_cells_that_cannot_be() -> None:
+    paper = pd.DataFrame([TABLE_2.row("HMoE-SiMBA").paper], index=["HMoE-SiMBA"])
+    assert audit.impossible(paper).loc["HMoE-SiMBA", "acc_anger"]  # 90.4 is no multiple of 0.5
+    assert audit.impossible(paper).loc["HMoE-SiMBA", "accuracy"]  # the classes average 91.35

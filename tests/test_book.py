@@ -1,0 +1,229 @@
+"""The rendered book, in a real browser: every page, on a desktop and on a phone, light and dark.
+
+The book is built first where it is not up to date. Without Chromium on the machine the tests of this file that need
+it are skipped, and say so.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, sync_playwright
+
+from hmoe import book, pages, report
+from hmoe.experiments import experiment
+from hmoe.store import Store
+
+PAGES = [str(path.relative_to(book.PROJECT).with_suffix(".html")) for path in book.sources()]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# Sphinx-thebe declares the same constant twice on every page; nothing of it is used.
+KNOWN_ERRORS = {"Identifier 'THEBE_JS_URL' has already been declared"}
+# Rules of axe-core that the theme itself breaks, each with the elements that do; nothing else may.
+BASELINE = {
+    "aria-deprecated-role": r"#id\d+",  # docutils gives entries of a bibliography the role doc-biblioentry
+    "aria-required-children": r"\.citation-list",  # and puts them into a list, which wants listitems
+}
+LIMIT = 2_000_000  # bytes that a page may weigh without its audio
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    """The folder of the built book; what is up to date is not built again."""
+    return book.build().parent
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def site(html: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=html))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine: the rendered book is not tested")
+    with sync_playwright() as playwright:
+        # --no-sandbox: continuous integration runs as root, and the pages are our own.
+        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+
+
+class Visit:
+    """A page as it was loaded: the page itself, and whatever went wrong on the way."""
+
+    def __init__(self, context: BrowserContext, site: str, path: str) -> None:
+        self.site, self.problems = site, []
+        self.page: Page = context.new_page()
+        self.page.on("request", self.request)
+        self.page.on("console", self.console)
+        self.page.on("pageerror", self.error)
+        response = self.page.goto(f"{site}/{path}", wait_until="load")
+        if response is None or response.status != 200:
+            self.problems.append(f"status {response and response.status}")
+        self.page.wait_for_function("!window.MathJax || (MathJax.startup && MathJax.startup.promise)")
+        self.page.evaluate("window.MathJax ? MathJax.startup.promise.then(() => null) : null")
+        self.page.wait_for_load_state("networkidle")
+
+    def request(self, request: Request) -> None:
+        if not request.url.startswith((self.site, "data:", "blob:")):
+            self.problems.append(f"asks another host: {request.url}")
+
+    def console(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and message.text not in KNOWN_ERRORS:
+            self.problems.append(f"console: {message.text} ({message.location.get('url')})")
+
+    def error(self, error: Error) -> None:
+        if error.message not in KNOWN_ERRORS:
+            self.problems.append(f"script: {error.message}")
+
+
+@pytest.fixture(scope="session")
+def readers(browser: Browser) -> dict[str, BrowserContext]:
+    """One at a desk by day, one with a phone at night; each keeps what it has fetched, as readers' browsers do."""
+    contexts = {
+        "desktop, light": browser.new_context(viewport=DESKTOP, color_scheme="light"),
+        "phone, dark": browser.new_context(viewport=PHONE, color_scheme="dark"),
+    }
+    for context in contexts.values():
+        context.set_default_timeout(120_000)  # a busy machine is no fault of the book
+    return contexts
+
+
+@pytest.mark.parametrize("reader", ["desktop, light", "phone, dark"])
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: Path(path).stem)
+def test_page(path: str, reader: str, readers: dict[str, BrowserContext], html: Path, site: str) -> None:
+    """One visit, all properties of the page: loading it is what takes the time."""
+    visit = Visit(readers[reader], site, path)
+    page = visit.page
+    assert not visit.problems
+    assert sum(transferred(html / name) for name in {path, *page.evaluate(FETCHED)}) < LIMIT
+    assert page.evaluate(UNSEEN_IMAGES) == []
+    assert page.evaluate(RAW_FORMULAS) == []
+    assert page.evaluate(OVERFLOW) <= 0
+    assert page.evaluate(DANGLING_ANCHORS) == []
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert violations(page) == {}
+    page.close()
+
+
+FETCHED = "() => performance.getEntriesByType('resource').map(entry => new URL(entry.name).pathname.slice(1))"
+
+
+@cache
+def transferred(file: Path) -> int:
+    """Bytes of a file on its way to a reader, as servers compress it; sound within a page does not count."""
+    content = re.sub(rb'src="data:audio/[^"]*"', b"", file.read_bytes())
+    return min(len(content), len(gzip.compress(content)))
+
+
+UNSEEN_IMAGES = """() => [
+    ...[...document.querySelectorAll("main img")]
+        .filter(img => !(img.alt && img.complete && img.naturalWidth > 0)).map(img => img.src.slice(0, 80)),
+    ...[...document.querySelectorAll("main figure svg, main .output svg:not(button svg)")]
+        .filter(svg => !svg.getAttribute("aria-label")).map(svg => svg.outerHTML.slice(0, 80)),
+]"""
+
+RAW_FORMULAS = r"""() => {
+    const found = [...document.querySelectorAll(".math")].filter(math => !math.querySelector("mjx-container"))
+        .map(math => math.textContent);
+    const failed = [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(e => e.outerHTML.slice(0, 120));
+    const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const node = walker.currentNode;
+        if (!node.parentElement.closest("pre, code, script, style, mjx-container, svg")
+            && /\$[^$]*[\\_^{][^$]*\$|\\[(\[]|\\(frac|mathbf|sum)\b/.test(node.data)) found.push(node.data);
+    }
+    return [...found, ...failed];
+}"""
+
+OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+DANGLING_ANCHORS = """() => [...document.querySelectorAll("main a[href^='#']")]
+    .map(a => decodeURIComponent(a.getAttribute("href").slice(1)))
+    .filter(name => name && !document.getElementById(name))"""
+
+
+def violations(page: Page) -> dict[str, list[str]]:
+    """WCAG A and AA, by rule: the elements that break it, those of the baseline apart."""
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+    found = Axe().run(page, options=options).response["violations"]
+    kept = {
+        rule["id"]: [
+            node["html"][:160]
+            for node in rule["nodes"]
+            if not re.fullmatch(BASELINE.get(rule["id"], ""), node["target"][0])
+        ]
+        for rule in found
+    }
+    return {rule: nodes for rule, nodes in kept.items() if nodes}
+
+
+def test_next_visits_every_page_once_and_previous_leads_back(browser: Browser, site: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{site}/index.html")
+    page.wait_for_url(f"{site}/{PAGES[0]}")
+    for path in PAGES[1:]:
+        page.click("a.right-next")
+        assert page.url == f"{site}/{path}"
+    assert page.locator("a.right-next").count() == 0
+    for path in reversed(PAGES[:-1]):
+        page.click("a.left-prev")
+        assert page.url == f"{site}/{path}"
+    page.context.close()
+
+
+def test_every_link_within_the_book_leads_somewhere(html: Path) -> None:
+    for path in PAGES:
+        text = (html / path).read_text(encoding="utf-8")
+        for link in re.findall(r'href="([^"#:]+\.html)(#[^"]*)?"', text):
+            target = (html / path).parent / link[0]
+            assert target.exists(), f"{path} links to {link[0]}"
+            if len(link[1]) > 1:
+                assert f'id="{link[1][1:]}"' in target.read_text(encoding="utf-8"), f"{path} links to {''.join(link)}"
+
+
+def test_the_front_page_shows_the_records(html: Path) -> None:
+    page = (html / PAGES[0]).read_text(encoding="utf-8")
+    for row in report.rows(Store(pages.RECORDED), experiment("table2")):
+        cells = [f"<p>{cell}</p>" for cell in (row.name, row.paper["accuracy"], row.accuracy, row.verdict)]
+        (line,) = (line for line in re.findall(r"<tr.*?</tr>", page, flags=re.DOTALL) if cells[0] in line)
+        assert all(cell in line for cell in cells)
+
+
+@pytest.mark.parametrize("word", ["routing", "utterance"])
+def test_search_finds(word: str, browser: Browser, site: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{site}/search.html?q={word}")
+    page.wait_for_selector("#search-results ul.search li a")
+    assert page.locator("#search-results ul.search li").count() > 0
+    page.context.close()
+
+
+def test_the_readers_choice_of_dark_is_kept(browser: Browser, site: str) -> None:
+    page = browser.new_page(color_scheme="light", viewport=DESKTOP)
+    page.goto(f"{site}/{PAGES[1]}")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for _ in range(3):  # auto, light, dark
+        if page.evaluate("document.documentElement.dataset.theme") != "dark":
+            page.click("button.theme-switch-button")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.goto(f"{site}/{PAGES[2]}")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    page.context.close()

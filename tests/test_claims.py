@@ -1,0 +1,243 @@
+"""Verdicts follow from records: constructed ones here, so that each verdict is seen at least once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from hmoe import claims, plots, report
+from hmoe.claims import Claim, Records, evidence
+from hmoe.config import Config
+from hmoe.experiments import EXPERIMENTS, FIGURE_2, METRICS, TABLE_3, experiment
+from hmoe.protocols import PROTOCOLS
+from hmoe.report import FEW, NOISE, NOT_REPRODUCED, NOT_SUPPORTED, PARTLY, REPRODUCED, SUPPORTED, UNMEASURED
+from hmoe.store import COLUMNS, EMOTION_COLUMNS, PREDICTION_COLUMNS, Store
+
+PROJECT = Path(claims.__file__).parent.parent
+CLAIMS = claims.claims()
+DIFFERENT = {"D_state = 64": 80.0, "D_state = 128": 84.0, "D_state = 256": 88.0, "D_state = 512": 84.0}
+
+
+def put(
+    store: Store, name: str, row: str, accuracies: list[float], protocol: str = "", config: Config | None = None
+) -> None:
+    """Trials of a row, five folds a seed, with these accuracies; its predictions are right as often as they say."""
+    chosen = experiment(name).row(row)
+    config = config or chosen.config()
+    records = []
+    for i, accuracy in enumerate(accuracies):
+        right = min(100, max(0, round(accuracy)))
+        record = {
+            "experiment": name, "row": row, "reading": config.reading, "protocol": protocol or chosen.protocol,
+            "selection": config.selection, "seed": i // 5, "fold": i % 5, "config": config.key(), "n_train": 400,
+            "n_test": 100, **dict.fromkeys([*METRICS, "uar", *EMOTION_COLUMNS], accuracy), "best_epoch": 1,
+            "parameters": 1, "seconds": 1.0, "device": "cpu", "commit": "-", "machine": "a machine",
+            "date": f"2026-01-01T00:{i:02d}Z",
+        }  # fmt: skip
+        said = {"letters": "a=anger b=fear", "predicted": "a" * right + "b" * (100 - right), "actual": "a" * 100}
+        records.append(record | said)
+    for path, columns in (
+        (store.path(name), COLUMNS),
+        (store.root / store.corpus / "predictions" / f"{name}.csv", PREDICTION_COLUMNS),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(records, columns=columns).to_csv(path, mode="a", header=not path.exists(), index=False)
+
+
+def luck(mean: float, n: int = 15, spread: float = 1.0, seed: int = 0) -> list[float]:
+    """`n` accuracies around a mean, which they have exactly."""
+    draws = np.random.default_rng(seed).normal(0, spread, n)
+    return list(mean + draws - draws.mean())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store("casia", tmp_path)
+
+
+def test_the_claims_are_numbered_without_a_gap_and_say_who_says_so() -> None:
+    assert [claim.id for claim in CLAIMS] == [f"C{i}" for i in range(1, len(CLAIMS) + 1)]
+    for claim in CLAIMS:
+        assert claim.words and re.search(r"§\d|abstract|table \d|fig. \d", claim.where)
+        assert claim.numbers or claim.above or claim.protocols or claim.corpus or claim.never, f"{claim.id}: unmeasured"
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_a_claim_names_a_chapter_and_rows_that_are_there(claim: Claim) -> None:
+    assert (PROJECT / f"{claim.chapter}.ipynb").exists()
+    for name, row, metrics in claim.numbers:
+        assert set(metrics) <= set(EXPERIMENTS[name].row(row).paper), "the paper has no such number"
+    for said in claim.above:
+        for row in itertools.chain(said["rows"], *said["rows"].values()):
+            assert EXPERIMENTS[said["experiment"]].row(row)
+        assert set(said.get("metrics", [])) <= set(METRICS)
+    for name, row, protocol in claim.protocols:
+        assert EXPERIMENTS[name].row(row) and protocol in PROTOCOLS
+    assert claim.corpus in ("", *claims.FACTS)
+
+
+def test_every_row_with_a_number_in_the_paper_and_every_figure_is_in_a_claim() -> None:
+    named = {(name, row) for claim in CLAIMS for name, row, _ in claim.numbers}
+    for said in (said for claim in CLAIMS for said in claim.above):
+        named |= {(said["experiment"], row) for row in itertools.chain(said["rows"], *said["rows"].values())}
+    for each in EXPERIMENTS.values():
+        printed = [row.name for row in each.rows if row.paper or each.name.startswith("figure")]
+        assert {(each.name, name) for name in printed} <= named
+
+
+def test_without_records_nothing_is_measured_and_the_page_says_so_of_every_claim(store: Store) -> None:
+    records = Records(store)
+    for claim in CLAIMS:
+        words = {each.verdict.word for each in evidence(claim, records)}
+        assert words & {UNMEASURED, claims.CONTRADICTED}, claim.id
+        assert not words & {SUPPORTED, REPRODUCED, NOT_REPRODUCED, PARTLY, NOISE, FEW}, claim.id
+        assert (claims.NEVER in words) == bool(claim.never)
+    text = claims.page(store)
+    for claim in CLAIMS:
+        assert f"(claim-{claim.id.lower()})=" in text and claim.words in text
+
+
+def test_every_verdict_has_a_line_on_the_page(store: Store) -> None:
+    said = {each.verdict.word for claim in CLAIMS for each in evidence(claim, Records(store))}
+    text = claims.page(store)
+    assert said <= set(claims.WORDS)
+    assert all(f"| {word} |" in text for word in said)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "word"),
+    [
+        (luck(92.0), REPRODUCED),
+        (luck(77.0), NOT_REPRODUCED),
+        (luck(99.0), NOT_REPRODUCED),
+        ([92.2], FEW),
+        ([92.0, 92.0], FEW),
+        (luck(92.0, 4), FEW),
+    ],
+)
+def test_a_number_is_reproduced_if_it_is_inside_our_interval(store: Store, accuracies: list[float], word: str) -> None:
+    put(store, "table3", "Full model", accuracies)
+    (row,) = report.rows(store, TABLE_3)
+    assert row.judge("accuracy").word == word
+    assert row.verdict.startswith(word)
+
+
+@pytest.mark.parametrize(
+    ("means", "spread", "word"),
+    [
+        (DIFFERENT, 0.5, SUPPORTED),
+        (DIFFERENT, 40.0, NOISE),
+        (DIFFERENT | {"D_state = 512": 92.0}, 0.5, NOT_SUPPORTED),
+        (DIFFERENT | {"D_state = 512": 88.0}, 0.5, PARTLY),
+        (dict.fromkeys(DIFFERENT, 80.0), 0.0, NOISE),
+    ],
+)
+def test_a_shape_is_supported_if_each_of_its_steps_is_more_than_noise(
+    store: Store, means: dict[str, float], spread: float, word: str
+) -> None:
+    for seed, (row, mean) in enumerate(means.items()):
+        put(store, "figure2", row, luck(mean, spread=spread, seed=seed))
+    shape = {"D_state = 128": ["D_state = 64"], "D_state = 256": ["D_state = 128", "D_state = 512"]}
+    found = report.rows(store, FIGURE_2)
+    assert report.order(report.differences(found, FIGURE_2, shape)).word == word
+    (claim,) = (claim for claim in CLAIMS if claim.where.endswith("fig. 2"))
+    assert evidence(claim, Records(store))[0].verdict.word == word
+
+
+def test_an_order_with_a_row_to_come_is_open_unless_it_is_refuted_already(store: Store) -> None:
+    put(store, "figure2", "D_state = 64", luck(80))
+    put(store, "figure2", "D_state = 128", luck(84, seed=1))
+    shape = {"D_state = 128": ["D_state = 64"], "D_state = 256": ["D_state = 128"]}
+
+    def verdict() -> report.Verdict:
+        return report.order(report.differences(report.rows(store, FIGURE_2), FIGURE_2, shape))
+
+    assert verdict().word == UNMEASURED and "1 of 2 differences as claimed" in verdict().why
+    put(store, "figure2", "D_state = 256", luck(80, seed=2))
+    assert verdict().word == NOT_SUPPORTED
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_too_few_folds_in_common_give_no_test(store: Store, n: int) -> None:
+    put(store, "table3", "Full model", luck(80))
+    put(store, "table3", "w/o SiMBA", [70.0] * n)
+    (lost,) = report.differences(report.rows(store, TABLE_3), TABLE_3, {"Full model": ["w/o SiMBA"]})
+    assert math.isnan(lost.p_value) and lost.points.n == n
+    assert lost.verdict.word == (FEW if n else UNMEASURED)
+    assert lost.paper == 2.7
+
+
+def test_a_difference_is_taken_fold_by_fold(store: Store) -> None:
+    """Folds differ by 30 points, rows by 3 and a little: as unpaired samples nothing could be seen."""
+    hard = np.linspace(50, 80, 15)
+    put(store, "table3", "Full model", list(hard + luck(3, spread=0.2)))
+    put(store, "table3", "w/o SiMBA", list(hard))
+    (lost,) = report.differences(report.rows(store, TABLE_3), TABLE_3, {"Full model": ["w/o SiMBA"]})
+    assert lost.points.mean == pytest.approx(3)
+    assert lost.verdict.word == SUPPORTED
+    assert "the paper's +2.7 is outside our interval" in str(lost.verdict)
+
+
+def test_more_differences_in_a_claim_make_each_p_value_larger(store: Store) -> None:
+    put(store, "table3", "Full model", luck(80))
+    for seed, row in enumerate(TABLE_3.rows[1:], 1):
+        put(store, "table3", row.name, luck(79, seed=seed))
+    found, others = report.rows(store, TABLE_3), [row.name for row in TABLE_3.rows[1:]]
+    alone = {name: report.differences(found, TABLE_3, {"Full model": [name]})[0].p_value for name in others}
+    together = {each.lower: each.p_value for each in report.differences(found, TABLE_3, {"Full model": others})}
+    assert all(together[name] >= alone[name] for name in others)
+    assert min(together.values()) == pytest.approx(min(1, len(others) * min(alone.values())))
+
+
+def test_another_protocol_is_read_from_the_same_records(store: Store) -> None:
+    put(store, "table2", "HMoE-SiMBA", luck(80))
+    put(store, "table2", "HMoE-SiMBA", luck(40), protocol="speaker")
+    records = Records(store)
+    assert records.row("table2", "HMoE-SiMBA").accuracy.mean == pytest.approx(80)
+    assert records.under("table2", "HMoE-SiMBA", "speaker").accuracy.mean == pytest.approx(40)
+    assert records.under("table2", "HMoE-SiMBA", "sentence-5") is None
+
+
+def test_rows_of_another_configuration_are_not_mixed_in(store: Store) -> None:
+    row = TABLE_3.row("Full model")
+    small = row.config(d_model=32)
+    put(store, "table3", row.name, luck(80))
+    put(store, "table3", row.name, luck(60), config=small)
+    assert report.rows(store, TABLE_3)[0].accuracy.mean == pytest.approx(80)
+    assert report.rows(store, TABLE_3, lambda row: small)[0].accuracy.mean == pytest.approx(60)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 15])
+@pytest.mark.parametrize("chosen", EXPERIMENTS.values(), ids=lambda chosen: chosen.name)
+def test_tables_and_figures_name_every_row_however_many_trials_there_are(store: Store, chosen, n: int) -> None:  # noqa: ANN001
+    put(store, chosen.name, chosen.rows[0].name, luck(80, n) if n else [])
+    found = report.rows(store, chosen)
+    table = report.table(found, chosen)
+    assert list(table["row"]) == [row.name for row in chosen.rows]
+    assert list(table["trials"]) == [n] + [0] * (len(chosen.rows) - 1)
+    assert (table["verdict"] == "not recorded yet").sum() == len(chosen.rows) - bool(n)
+    names = [label.get_text() for label in plots.accuracies(found, chosen).axes[0].get_yticklabels()]
+    assert [name.removesuffix(" (not recorded yet)") for name in names] == list(table["row"])
+    assert all(row.name in report.described(found, chosen) for row in chosen.rows)
+    fig, ax = plt.subplots()
+    plots.curve(ax, found, chosen)
+    assert len(ax.get_xticks()) == len(chosen.rows) and len(ax.lines[0].get_xdata()) == bool(n)
+    lost = report.differences(found, chosen, {chosen.reference: [chosen.rows[1].name]})
+    assert plots.losses(lost).axes[0].get_yticklabels()[0].get_text() == chosen.rows[1].name
+    plt.close("all")
+    assert (chosen.name in report.provenance(store, chosen, found)) and list(report.beside(found, chosen).index)
+
+
+def test_the_corpus_contradicts_table_1() -> None:
+    (seconds,) = claims.FACTS["seconds"]()
+    assert seconds.verdict.word == claims.CONTRADICTED and "1.91 s, n = 1200" in seconds.ours
+    (balance,) = claims.FACTS["balance"]()
+    assert balance.verdict.word == claims.CONTRADICTED and "200 to 200" in balance.ours
+    assert {each.verdict.word for each in claims.FACTS["folds"]()} == {NOT_SUPPORTED}

@@ -1,0 +1,263 @@
+"""The command: help with examples; one line, exit code 2 and nothing lost for whatever is given wrongly."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+import torch
+import typer
+import yaml
+
+from hmoe import audio, cli
+from hmoe.config import Config
+from hmoe.corpora import Corpus
+from hmoe.experiments import experiment
+from hmoe.grid import PROFILES, store_for
+from hmoe.model import HMoESiMBA
+from hmoe.pretrained import Pretrained
+from hmoe.store import COLUMNS, Store
+
+RATE = 16_000
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of `hmoe ...`, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["hmoe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    out, err = capsys.readouterr()
+    return end.value.code or 0, out, err
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that a refused command says."""
+    code, out, err = call(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("hmoe: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def commands(group: typer.Typer, *names: str) -> list[tuple[str, ...]]:
+    own = [(*names, command.name) for command in group.registered_commands]
+    return own + [path for g in group.registered_groups for path in commands(g.typer_instance, *names, g.name)]
+
+
+@pytest.mark.parametrize("path", commands(cli.app), ids=" ".join)
+def test_every_command_helps_with_an_example_that_begins_with_its_own_name(
+    capsys: pytest.CaptureFixture[str], path: tuple[str, ...]
+) -> None:
+    code, out, _ = call(capsys, *path, "--help")
+    assert code == 0
+    assert f"hmoe {' '.join(path)}" in out.split("Example", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "table9"], "got 'table9'; known: table2"),
+        (["run", "table2", "--seeds", "0,x"], "--seeds: got '0,x'; write whole numbers"),
+        (["run", "table2", "--seeds", "-1"], "--seeds: got '-1'"),
+        (["run", "table2", "--profile", "quick"], "profile: got 'quick'; known: full, fast"),
+        (["run", "table2", "--device", "abacus"], "--device: got 'abacus'; give cpu"),
+        (["run", "table2", "--backend", "dask"], "dask needs both"),
+        (["run", "table2", "--set", "d_state"], "got 'd_state'; write FIELD=VALUE"),
+        (["run", "table2", "--set", "corpus=casia"], "no field 'corpus'"),
+        (["run", "table2", "--set", "augment=["], "write YAML"),
+        (["run", "table2", "--corpus", "nope"], "nope"),
+        (["run", "table2", "--corpus", "casia", "--root", "/no/such/folder"], "/no/such/folder: no such directory"),
+        (["features", "--set", "n_mfcc=200"], "must not exceed n_mels = 128"),
+        (["config", "--set", "lr=fast"], "'lr': got 'fast'"),
+        (["corpus", "check", "nope"], "nope"),
+        (["corpus", "check", "casia", "/no/such/folder"], "no such directory"),
+        (["corpus", "stats", "casia", "/no/such/folder"], "no such directory"),
+        (["report", "table9"], "got 'table9'"),
+        (["report", "table2", "--corpus", "nowhere"], "holds no trials yet; `hmoe run table2 --corpus nowhere`"),
+        (["predict", "a.wav", "--model", "/no/such/model"], "/no/such/model: no such model; make one with"),
+        (["train", "m.safetensors", "--set", "model=svm"], "use `hmoe run`"),
+        (["train", "/"], "is a directory; name the file to write"),
+        (["train", "/dev/null/m.safetensors"], "/dev/null"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_given_wrongly_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    assert says in refused(capsys, *arguments)
+
+
+def test_a_corpus_that_is_empty_or_holds_a_bad_file_or_an_unknown_speaker_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert "no utterances found" in refused(capsys, "corpus", "stats", "casia", tmp_path)
+    tone = tiny.tone("anger", "ann", 0)
+    audio.write(tmp_path / "liuchanhg" / "angry" / "201.wav", tone, RATE)
+    (tmp_path / "liuchanhg" / "angry" / "202.wav").write_bytes(b"")
+    line = refused(capsys, "corpus", "stats", "casia", tmp_path)
+    assert "202.wav" in line
+    assert "empty file" in line
+    (tmp_path / "liuchanhg" / "angry" / "202.wav").unlink()
+    audio.write(tmp_path / "somebody" / "angry" / "201.wav", tone, RATE)
+    assert "somebody" in refused(capsys, "corpus", "stats", "casia", tmp_path)
+    (tmp_path / "somebody").rename(tmp_path / "wangzhe")
+    (tmp_path / "wangzhe" / "angry").rename(tmp_path / "wangzhe" / "thirsty")
+    assert "thirsty" in refused(capsys, "corpus", "stats", "casia", tmp_path)
+
+
+def test_a_class_with_fewer_utterances_than_folds_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for number in range(201, 205):
+        path = tmp_path / "liuchanhg" / "angry" / f"{number}.wav"
+        audio.write(path, tiny.tone("anger", "ann", number), RATE)
+    line = refused(capsys, "run", "table2", "--corpus", "casia", "--root", tmp_path)
+    assert "class 'anger' has 4 utterances; needs at least 5" in line
+
+
+def test_config_prints_every_field_and_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "config", "--set", "reading=frames", "--set", "augment=[noise]", "--set", "lr=1e-3")
+    assert code == 0
+    said = yaml.safe_load(out)
+    assert set(said) == set(Config.model_fields)
+    config = Config(reading="frames", augment=("noise",), lr=1e-3)
+    assert Config(**said) == config
+    assert out.splitlines()[-1] == f"# key {config.key()}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = Config(**tiny.SMALL)
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    Pretrained(HMoESiMBA(config, 3).eval(), config, tuple(tiny.EMOTIONS), {}).save(path)
+    return path
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """A folder with two good recordings and one of each bad kind."""
+    tone = tiny.tone("anger", "ann", 0)
+    audio.write(tmp_path / "good.wav", tone, RATE)
+    audio.write(tmp_path / "in" / "folder.wav", tone, RATE)
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("no audio at all, " * 9)
+    (tmp_path / "truncated.wav").write_bytes((tmp_path / "good.wav").read_bytes()[:5000])
+    audio.write(tmp_path / "short.wav", tone[:300], RATE)
+    audio.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
+    soundfile.write(tmp_path / "nan.wav", np.where(np.arange(RATE) == 7, np.nan, 0.1), RATE, subtype="FLOAT")
+    audio.write(tmp_path / "long.wav", np.tile(tone, 250), RATE)
+    return tmp_path
+
+
+BAD = {
+    "empty.wav": "empty file", "text.wav": "not audio", "truncated.wav": "truncated", "short.wav": "too short",
+    "silent.wav": "silent", "nan.wav": "NaN", "long.wav": "too long",
+}  # fmt: skip
+
+
+def test_predict_judges_the_good_and_names_each_bad_file_in_a_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], model: Path, recordings: Path
+) -> None:
+    code, out, err = call(capsys, "predict", "--model", model, recordings, recordings / "missing.wav")
+    assert code == 1
+    judged = list(csv.DictReader(io.StringIO(out), delimiter="\t"))
+    assert [Path(row["path"]).name for row in judged] == ["good.wav", "folder.wav"]
+    assert judged[0]["emotion"] in tiny.EMOTIONS
+    assert sum(float(judged[0][name]) for name in tiny.EMOTIONS) == pytest.approx(1, abs=0.002)
+    lines = err.splitlines()
+    assert len(lines) == len(BAD) + 1
+    for name, why in {**BAD, "missing.wav": "no such file"}.items():
+        (line,) = [line for line in lines if line.startswith(f"hmoe: {recordings / name}: ")]
+        assert why in line
+        assert "; " in line  # and what to do
+
+
+def test_predict_in_all_formats_says_the_same(
+    capsys: pytest.CaptureFixture[str], model: Path, recordings: Path
+) -> None:
+    good = recordings / "good.wav"
+    code, out, _ = call(capsys, "predict", "-m", model, good, "--format", "json")
+    assert code == 0
+    (said,) = json.loads(out)
+    (row,) = csv.DictReader(io.StringIO(call(capsys, "predict", "-m", model, good, "-f", "csv")[1]))
+    assert row["emotion"] == said["emotion"]
+    assert float(row["anger"]) == pytest.approx(said["probabilities"]["anger"], abs=6e-4)
+    assert float(row["g_cnn"]) == pytest.approx(said["routing"]["cnn"], abs=6e-4)
+
+
+def test_predict_in_a_folder_without_recordings_says_so(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    assert f"{tmp_path}: no .wav files" in refused(capsys, "predict", "-m", model, tmp_path)
+
+
+def test_report_prints_the_records_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    row = experiment("table2").row("HMoE-SiMBA")
+    store = store_for("tiny", PROFILES["full"])
+    for fold, accuracy in enumerate([60.0, 70, 65, 66, 64]):
+        record = dict.fromkeys(COLUMNS, accuracy) | {"n_train": 96, "n_test": 24, "best_epoch": 1, "parameters": 1}
+        record |= {"experiment": "table2", "row": row.name, "reading": "pooled", "protocol": row.protocol}
+        record |= {"selection": "nested", "seed": 0, "fold": fold, "config": row.config().key(), "device": "cpu"}
+        record |= {"commit": "0123456789", "machine": "a machine", "date": "2026-01-01T00:00Z"}
+        store.append(record, {"letters": "a=x", "predicted": "a", "actual": "a"}, row.config())
+    code, out, _ = call(capsys, "report", "table2", "--corpus", "tiny")
+    assert code == 0
+    assert "not reproduced: the paper is 27.2 points above our mean" in out
+    assert "5 trials (seeds 0)" in out
+    listed = json.loads(call(capsys, "report", "table2", "--corpus", "tiny", "--format", "json")[1])
+    (ours,) = [line for line in listed if line["row"] == "HMoE-SiMBA"]
+    assert (ours["accuracy"], ours["paper"], ours["trials"]) == (65, 92.2, 5)
+    text = call(capsys, "report", "table2", "--corpus", "tiny", "--format", "csv")[1]
+    assert [line["trials"] for line in csv.DictReader(io.StringIO(text)) if line["row"] == "HMoE-SiMBA"] == ["5"]
+
+
+@pytest.fixture
+def listing(tmp_path: Path, tiny_corpus: Corpus) -> Path:
+    """The tiny corpus as a CSV file, as `--corpus csv` takes it."""
+    tiny_corpus.table[["path", "speaker", "emotion", "sentence"]].to_csv(tmp_path / "tiny.csv", index=False)
+    return tmp_path / "tiny.csv"
+
+
+SMALL = [part for name, value in tiny.SMALL.items() for part in ("--set", f"{name}={value}")]
+
+
+def test_ctrl_c_says_that_nothing_is_lost_and_keeps_what_was_done(listing: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hmoe.cli", "run", "table3", "--corpus", "csv", "--root", str(listing)]
+    process = subprocess.Popen(
+        [*command, "--workers", "1", *SMALL],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "HMOE_RESULTS": str(tmp_path)},
+    )  # fmt: skip
+    records = tmp_path / "csv" / "table3.csv"
+    while process.poll() is None and not records.exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate()[1]
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "hmoe: stopped; finished trials are kept, run the same command to go on"
+    assert "Traceback" not in err
+    assert len(Store("csv", tmp_path).read("table3")) >= 1
+
+
+def test_train_makes_a_model_that_predict_takes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, listing: Path, tiny_corpus: Corpus
+) -> None:
+    output = tmp_path / "tiny.safetensors"
+    code, out, _ = call(capsys, "train", output, "--corpus", "csv", "--root", listing, *SMALL)
+    assert code == 0
+    assert "held-out utterances" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.csv", "tiny.safetensors"]  # no checkpoint left
+    assert Pretrained.load(output).facts["utterances"] == "30"
+    code, out, _ = call(capsys, "predict", "-m", output, tiny_corpus.table["path"].iloc[0])
+    assert code == 0
+    assert out.count("\n") == 2

@@ -1,0 +1,110 @@
+"""Figures that read well on a light page and on a dark one, and are described."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from hmoe import figures
+
+# Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+}
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear(colour: str) -> np.ndarray:
+    value = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    x, y, z = np.cbrt(TO_XYZ @ np.clip(rgb, 0, 1) / np.array([0.9505, 1, 1.089]))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("colour", [*figures.EMOTION_COLOURS.values(), *figures.COLOURS])
+def test_every_colour_stands_out_from_a_white_and_from_a_dark_page(colour: str) -> None:
+    luminance = TO_XYZ[1] @ linear(colour)
+    dark = TO_XYZ[1] @ linear("#14181e")  # the background of the book's dark theme
+    assert 1.05 / (luminance + 0.05) >= 2.9
+    assert (luminance + 0.05) / (dark + 0.05) >= 2.9
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_no_two_emotions_look_alike(vision: str) -> None:
+    seen = [lab(VISION[vision] @ linear(colour)) for colour in figures.EMOTION_COLOURS.values()]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 25
+
+
+def drawn() -> str:
+    figures.use()
+    fig, ax = plt.subplots()
+    ax.plot([0, 1], label="说")
+    ax.set_xlabel("time (s)")
+    ax.legend()
+    text = figures.svg(fig, alt='a line that rises from 0 to 1, "straight"')
+    plt.close(fig)
+    return text
+
+
+def test_an_svg_is_described_takes_the_ink_of_the_page_and_has_no_background() -> None:
+    text = drawn()
+    root = ElementTree.fromstring(text)
+    assert root.attrib["aria-label"] == 'a line that rises from 0 to 1, "straight"'
+    assert "currentColor" in text
+    assert figures.INK not in text
+    assert "#ffffff" not in text
+    assert "time (s)" in "".join(root.itertext())  # text stays text
+    assert "<style" not in text  # it would reach the whole page
+
+
+def test_only_coordinates_are_rounded() -> None:
+    figures.use()
+    fig, ax = plt.subplots()
+    ax.plot(np.linspace(0, 1, 50), np.linspace(0, 1, 50) ** 2)
+    ax.set_title("3.14159")
+    text = figures.svg(fig, alt="2.71828")
+    plt.close(fig)
+    assert "3.14159" in text
+    assert "2.71828" in text
+    assert not re.search(r"[1-9]\d*\.\d{3,}", text.replace("3.14159", "").replace("2.71828", ""))
+
+
+def test_names_inside_two_figures_of_a_page_do_not_collide() -> None:
+    figures.use()
+    names = []
+    for top in (1, 2):
+        fig, ax = plt.subplots()
+        ax.plot([0, top])
+        text = figures.svg(fig, alt="a line")
+        plt.close(fig)
+        own = set(re.findall(r'\bid="([^"]+)"', text))
+        assert set(re.findall(r'(?:url\(|href=")#([^")]+)', text)) <= own
+        names.append(own)
+    assert not names[0] & names[1]
+
+
+def test_the_same_figure_gives_the_same_bytes() -> None:
+    assert drawn() == drawn()
+
+
+def test_showing_closes_the_figure_and_needs_a_description(capsys: pytest.CaptureFixture[str]) -> None:
+    fig, _ = plt.subplots()
+    with pytest.raises(ValueError, match="alt is empty"):
+        figures.show(fig, alt=" ")
+    figures.show(fig, alt="empty axes", caption="nothing")
+    assert fig.number not in plt.get_fignums()
+    assert "empty axes" in capsys.readouterr().out

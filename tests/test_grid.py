@@ -1,0 +1,178 @@
+"""Many trials: only what is missing, the same records whatever the workers, the kills and the backend."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+from dask.distributed import LocalCluster
+
+from hmoe import grid
+from hmoe.config import Config
+from hmoe.corpora import Corpus
+from hmoe.errors import ConfigError, TrainingError
+from hmoe.experiments import Experiment, Row
+from hmoe.store import KEY, Store
+
+
+@pytest.fixture(scope="module")
+def uncut(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of a run in this process that nothing disturbed."""
+    results = tmp_path_factory.mktemp("uncut")
+    assert grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", results), workers=1, progress=False) == 10
+    return results
+
+
+def lines(results: Path) -> int:
+    return sum(len(path.read_text().splitlines()) - 1 for path in (results / "tiny").glob("*.csv"))
+
+
+def start(corpus: Corpus, results: Path, workers: int, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(Path(tiny.__file__)), str(corpus.root), str(results), str(workers), *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_every_trial_is_recorded_once_and_twins_are_computed_once(tiny_corpus: Corpus, uncut: Path) -> None:
+    wanted = tiny.wanted(tiny_corpus)
+    assert len(wanted) == 15  # of which 10 are computed
+    store = Store("tiny", uncut)
+    assert store.done("first") | store.done("twin") == {trial.key() for trial in wanted}
+    full, twin = store.read("first").query("row == 'full'"), store.read("twin")
+    same = [column for column in full if column not in ("experiment", "row")]
+    assert full[same].sort_values("fold").to_csv(index=False) == twin[same].sort_values("fold").to_csv(index=False)
+    assert len(store.predictions("twin")) == 5
+
+
+def test_started_again_it_computes_nothing_and_writes_nothing(tiny_corpus: Corpus, uncut: Path) -> None:
+    before = {path: path.read_bytes() for path in uncut.rglob("*.csv")}
+    assert grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", uncut), workers=1, progress=False) == 0
+    assert {path: path.read_bytes() for path in uncut.rglob("*.csv")} == before
+
+
+def test_a_computation_recorded_under_another_row_is_copied(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    store, wanted = Store("tiny", tmp_path), tiny.wanted(tiny_corpus)
+    first = [trial for trial in wanted if trial.experiment == "first" and trial.split.fold in "01"]
+    grid.run(first, tiny_corpus, store, workers=1, progress=False)
+    twin = [trial for trial in wanted if trial.experiment == "twin" and trial.split.fold in "12"]
+    assert [trial.split.fold for trial in grid.adopt(twin, store)] == ["2"]
+    (copy,) = store.read("twin").to_dict("records")
+    (original,) = store.read("first").query("row == 'full' and fold == '1'").to_dict("records")
+    assert {name for name in copy if repr(copy[name]) != repr(original[name])} == {"experiment", "row"}
+    said = [store.predictions(name).query("row != 'w/o SiMBA' and fold == '1'") for name in ("first", "twin")]
+    assert said[0]["predicted"].item() == said[1]["predicted"].item()
+
+
+def test_two_workers_and_kills_at_any_moment_give_the_records_of_one_undisturbed_process(
+    tiny_corpus: Corpus, uncut: Path, tmp_path: Path
+) -> None:
+    for workers, least, later in ((2, 1, 0.0), (1, 5, 0.05)):  # in the first trials; somewhere after the fifth record
+        process = start(tiny_corpus, tmp_path, workers)
+        while process.poll() is None and not (tmp_path.joinpath("tiny").exists() and lines(tmp_path) >= least):
+            time.sleep(0.01)
+        time.sleep(later)
+        os.killpg(process.pid, signal.SIGKILL)  # the grid and its workers, all at once
+        process.communicate()
+        kept = tiny.records(tmp_path)
+        assert lines(tmp_path) >= least
+        for name, table in kept.items():
+            assert len(table.merge(tiny.records(uncut)[name])) == len(table)  # whole lines, the right ones
+    computed = grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), workers=2, progress=False)
+    assert computed < 10  # what was recorded was not computed again
+    assert tiny.same(tiny.records(tmp_path), tiny.records(uncut))
+
+
+def test_a_dask_worker_killed_in_mid_trial_changes_no_record(tiny_corpus: Corpus, uncut: Path, tmp_path: Path) -> None:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        process = start(tiny_corpus, tmp_path, 2, cluster.scheduler_address)
+        while process.poll() is None and not (tmp_path.joinpath("tiny").exists() and lines(tmp_path) >= 2):
+            time.sleep(0.01)
+        os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
+        output = process.communicate()[0]
+    assert output == "10 computed\n"
+    assert tiny.same(tiny.records(tmp_path), tiny.records(uncut))
+
+
+def test_a_worker_that_is_killed_is_said_in_one_line(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    trials = tiny.wanted(tiny_corpus)
+    store = Suicidal("tiny", tmp_path)
+    with pytest.raises(TrainingError, match="a worker process: was killed.*run again to go on"):
+        grid.run(trials, tiny_corpus, store, workers=2, progress=False)
+
+
+class Suicidal(Store):
+    """A store on whose machine memory runs out at the first record."""
+
+    def append(self, *record: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_trial_that_fails_is_named_and_others_stay(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    bad = Experiment("bad", "", "", (Row("wild", {**tiny.SMALL, "lr": 1e30}),))
+    wanted = grid.trials([tiny.TWIN, bad], tiny_corpus, grid.PROFILES["full"], seeds=[0])
+    store = Store("tiny", tmp_path)
+    with pytest.raises(TrainingError, match="bad, row 'wild', seed 0, fold 0, epoch"):
+        grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
+    assert len(store.read("twin")) == 5
+
+
+def test_trials_come_seed_by_seed_with_the_changes_asked_for(tiny_corpus: Corpus) -> None:
+    some = grid.Profile("some", seeds=(7,), folds=3, changes={"epochs": 2})
+    found = grid.trials([tiny.FIRST], tiny_corpus, some, seeds=[3, 4], rows=["full"], d_state=2)
+    assert [(trial.seed, trial.split.fold) for trial in found] == [(s, str(k)) for s in (3, 4) for k in range(3)]
+    assert {(trial.config.d_state, trial.config.epochs) for trial in found} == {(2, 2)}
+    assert len({trial.key() for trial in found}) == 6
+    assert {trial.seed for trial in grid.trials([tiny.FIRST], tiny_corpus, some)} == {7}
+    speakers = grid.trials([tiny.FIRST], tiny_corpus, grid.PROFILES["full"], seeds=[0], protocol="speaker")
+    assert {trial.split.fold for trial in speakers} == {"ann", "bob"}
+
+
+def test_rows_differ_by_configuration_not_by_luck(tiny_corpus: Corpus) -> None:
+    wanted = tiny.wanted(tiny_corpus)
+    luck = {(trial.seed, trial.split.fold): set() for trial in wanted}
+    for trial in wanted:
+        luck[trial.seed, trial.split.fold].add(trial.randomness())
+    assert all(len(numbers) == 1 for numbers in luck.values())
+    assert len(set.union(*luck.values())) == 5
+
+
+def test_a_key_names_all_that_tells_trials_apart(tiny_corpus: Corpus) -> None:
+    trial = tiny.wanted(tiny_corpus)[0]
+    key = dict(zip(KEY, trial.key(), strict=True))
+    assert key == {
+        "experiment": "first", "row": "full", "reading": "pooled", "protocol": "stratified-5", "selection": "nested",
+        "seed": "0", "fold": "0", "config": Config(**tiny.SMALL).key(),
+    }  # fmt: skip
+
+
+def test_what_is_unknown_is_refused(tiny_corpus: Corpus) -> None:
+    full = grid.PROFILES["full"]
+    with pytest.raises(ConfigError, match="'nope'; known: stratified-5"):
+        grid.trials([tiny.FIRST], tiny_corpus, full, protocol="nope")
+    with pytest.raises(ConfigError, match="no row 'nope'; rows: .*w/o SiMBA"):
+        grid.trials([tiny.FIRST], tiny_corpus, full, rows=["nope"])
+    with pytest.raises(ConfigError, match="profile: got 'nope'; known: full, fast"):
+        grid.profile("nope")
+
+
+def test_only_full_runs_are_the_projects_record(own_folders: Path) -> None:
+    assert grid.store_for("tiny", grid.PROFILES["full"]).root == own_folders / "results"
+    assert own_folders / "cache" in grid.store_for("tiny", grid.PROFILES["fast"]).root.parents
+
+
+def test_rows_that_read_the_same_features_share_a_bank(tiny_corpus: Corpus) -> None:
+    def key(**changes: object) -> tuple:
+        experiment = Experiment("e", "", "", (Row("r", changes),))
+        return grid.bank_key(grid.trials([experiment], tiny_corpus, grid.PROFILES["full"], seeds=[0])[0])
+
+    assert key() == key(d_state=64, simba=False, frame_stride=2)
+    assert len({key(), key(hop=80), key(augment=["noise"]), key(copies=3), key(augment=[])}) == 5
+    assert key(augment=[]) == key(augment=[], copies=3)  # no copies at all
+    assert len({key(), key(reading="frames"), key(reading="frames", frame_stride=2)}) == 3

@@ -1,0 +1,63 @@
+"""Pages made from data: the deviations fit the configuration, and shown numbers are the recorded ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hmoe import pages, report
+from hmoe.config import Config
+from hmoe.experiments import EXPERIMENTS, experiment
+from hmoe.paths import results_dir
+from hmoe.store import Store
+
+ENTRIES = pages.entries()
+DEFAULT = json.loads(Config().model_dump_json())
+
+
+def test_the_questions_are_numbered_without_a_gap() -> None:
+    assert [entry["id"] for entry in ENTRIES] == [f"Q{i}" for i in range(1, len(ENTRIES) + 1)]
+    assert len(ENTRIES) >= 19
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["id"])
+def test_a_switch_is_a_field_whose_default_comes_first(entry: dict) -> None:
+    for field, values in entry.get("switches", {}).items():
+        assert values[0] == DEFAULT[field]
+        for value in values:
+            Config(**{field: value})  # refuses what is not allowed
+    for name, row in entry.get("effect", []):
+        assert EXPERIMENTS[name].row(row)
+
+
+def test_every_question_that_the_configuration_names_is_on_the_page() -> None:
+    source = (Path(pages.__file__).parent / "config.py").read_text()
+    text = pages.deviations(Store("nothing-recorded"))
+    for entry in ENTRIES:
+        assert f"## {entry['id']} · " in text
+    for i in range(1, 40):
+        if f"Q{i}:" in source:
+            assert f"## Q{i} · " in text
+
+
+def test_without_records_the_front_page_says_so(tmp_path: Path) -> None:
+    assert "recorded yet" in pages.headline(Store("casia", tmp_path))
+
+
+def test_the_front_page_shows_the_recorded_numbers() -> None:
+    store = Store("casia", results_dir())
+    text = pages.headline(store)
+    for row in report.rows(store, experiment("table2")):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {row.name} |"))
+        assert str(row.accuracy) in line
+        assert row.verdict in line
+
+
+def test_filling_replaces_what_stands_between_the_marks_and_nothing_else() -> None:
+    text = "before\n<!-- results:start -->\nold\n<!-- results:end -->\nafter\n"
+    filled = pages.fill(text, "new\n")
+    assert filled == "before\n<!-- results:start -->\nnew\n<!-- results:end -->\nafter\n"
+    assert pages.fill(filled, "new\n") == filled
+    assert pages.fill("no marks", "new\n") == "no marks"

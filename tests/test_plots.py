@@ -1,0 +1,118 @@
+"""What chapters share: probes of modules, the pictures made of them, and what stands beside pictures."""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from hmoe import exhibit, plots, probe
+from hmoe.config import Config
+from hmoe.corpora import Corpus
+from hmoe.metrics import Estimate
+from hmoe.model import HMoESiMBA, count_parameters
+
+SMALL = {"d_model": 16, "d_selected": 8, "d_state": 8, "router_width": 8}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_influence_finds_the_one_frame_that_is_reached() -> None:
+    reached = probe.influence(lambda x: x.roll(1, dims=1), torch.randn(5, 3))
+    assert ((reached > 0) == torch.eye(5, dtype=torch.bool).roll(1, dims=1)).all()
+
+
+def test_influence_is_as_large_as_the_output_moves() -> None:
+    tokens = torch.randn(4, 3)
+    once, thrice = (probe.influence(lambda x, factor=factor: factor * x, tokens) for factor in (1.0, 3.0))
+    torch.testing.assert_close(thrice, 3 * once)
+
+
+def test_idle_counts_the_numbers_that_nothing_reaches() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.muted, self.absent = nn.Linear(3, 2), nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x) + 0 * self.muted(x)
+
+    counts = probe.idle(Half(), torch.randn(7, 3))
+    assert counts["numbers"].to_dict() == {
+        "used.weight": 6, "used.bias": 2, "muted.weight": 6, "muted.bias": 2, "absent.weight": 6, "absent.bias": 2
+    }  # fmt: skip
+    assert counts["idle"].tolist() == [0, 0, 6, 2, 6, 2]
+
+
+def test_idle_leaves_the_module_as_it_was() -> None:
+    linear = nn.Linear(3, 2)
+    probe.idle(linear, torch.randn(4, 3))
+    assert linear.weight.grad is None and linear.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"reading": "frames", "experts": ("lstm", "cnn"), "router": "uniform", "simba_order": "mamba-einfft"},
+        {"reading": "modalities", "expert_mamba": False, "einfft": "rfft", "cnn_layers": 3},
+        {"simba": False, "modalities": ("mel",)},
+    ],
+)
+def test_the_numbers_in_the_architecture_are_those_of_the_model(changes: dict) -> None:
+    model = HMoESiMBA(Config(**SMALL, **changes), 6)
+    fig = plots.architecture(model, torch.randn(2, 9 if changes.get("reading") == "frames" else 1, 260))
+    text = "\n".join(each.get_text() for each in fig.axes[0].texts)
+    shown = sum(int(number.replace(",", "")) for number in re.findall(r"([\d,]+) numbers", text))
+    assert shown == count_parameters(model)
+    assert all(plots.NAMES[name] in text for name in model.config.experts)
+
+
+def test_drawing_a_model_leaves_no_hooks_and_the_mode_as_it_was() -> None:
+    model = HMoESiMBA(Config(**SMALL), 6).train()
+    plots.architecture(model, torch.randn(2, 1, 260))
+    assert model.training and not any(module._forward_hooks for module in model.modules())
+
+
+def test_confusion_counts_read_the_letters_of_records() -> None:
+    lines = pd.DataFrame({"letters": ["a=anger b=fear"] * 2, "actual": ["aab", "bb"], "predicted": ["aba", "bb"]})
+    counts, emotions = plots.confusion_counts(lines)
+    assert emotions == ["anger", "fear"]
+    assert counts.tolist() == [[1, 1], [1, 2]]
+
+
+def test_confusion_shows_shares_of_the_true_class() -> None:
+    _, ax = plt.subplots()
+    plots.confusion(ax, np.array([[3, 1], [0, 0]]), ["anger", "fear"])
+    assert [each.get_text() for each in ax.texts] == ["75", "25", "0", "0"]
+
+
+def test_intervals_mark_our_mean_and_the_paper() -> None:
+    _, ax = plt.subplots()
+    plots.intervals(ax, ["full", "less"], [Estimate(80, 75, 85, 5), Estimate(70, 66, 74, 5)], [92.2, float("nan")])
+    ours, paper = (line.get_xdata() for line in ax.lines)
+    assert list(ours) == [80, 70] and paper[0] == 92.2 and np.isnan(paper[1])
+
+
+def test_source_is_what_stands_in_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    exhibit.source(probe.influence)
+    shown = capsys.readouterr().out
+    assert "`hmoe/probe.py`, lines " in shown and "@torch.no_grad()" in shown and "def influence(" in shown
+
+
+def test_only_the_synthetic_corpus_is_said_to_mean_nothing(
+    small_corpus: Corpus, tiny_corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exhibit.note(small_corpus)
+    assert "means nothing about emotion" in capsys.readouterr().out
+    exhibit.note(tiny_corpus)
+    assert "means nothing" not in capsys.readouterr().out

@@ -1,0 +1,159 @@
+"""Verdicts and p values are computed from the records, of the row's own configuration and protocol."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from hmoe import report
+from hmoe.errors import ConfigError
+from hmoe.experiments import EXPERIMENTS, METRICS, Experiment, Row, experiment
+from hmoe.metrics import holm, interval
+from hmoe.store import COLUMNS, Store
+
+FULL = Row("full", {}, {"accuracy": 82.0})
+CUT = Row("cut", {"simba": False}, {"accuracy": 70.0})
+POOR = Row("poor", {"d_state": 1}, {})
+TABLE = Experiment("table", "A table", "a claim", (FULL, CUT, POOR, Row("never run", {"d_state": 2})), "full")
+
+ACCURACIES = {"full": [80, 84, 82, 86, 83], "cut": [79, 82, 82, 83, 81], "poor": [60, 61, 59, 62, 58]}
+N = 100  # test utterances a fold, against 400
+
+
+def write(
+    store: Store, row: Row, accuracies: list[float], date: str = "2026-01-01T00:00Z", seed: int = 0, **other: object
+) -> None:
+    config = row.config(**other.pop("changes", {}))
+    for fold, accuracy in enumerate(accuracies):
+        record = dict.fromkeys(COLUMNS, accuracy) | {"n_train": 4 * N, "n_test": N, "best_epoch": 1, "parameters": 1}
+        record |= {"experiment": "table", "row": row.name, "reading": "pooled", "protocol": "stratified-5"}
+        record |= {"selection": "nested", "seed": seed, "fold": fold, "config": config.key(), "device": "cpu"}
+        record |= {"commit": "0123456789", "machine": "a machine", "date": date, **other}
+        predicted = "a" * int(accuracy) + "b" * (N - int(accuracy))
+        store.append(record, {"letters": "a=x b=y", "predicted": predicted, "actual": "a" * N}, config)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store("c", tmp_path)
+    for row in (FULL, CUT, POOR):
+        write(store, row, ACCURACIES[row.name])
+    return store
+
+
+def test_rows_stand_in_the_papers_order_with_their_intervals(store: Store) -> None:
+    found = report.rows(store, TABLE)
+    assert [row.name for row in found] == ["full", "cut", "poor"]
+    for row in found:
+        assert row.accuracy == interval(np.array(ACCURACIES[row.name]), N / (4 * N))
+        assert set(row.estimates) == {*METRICS, "uar"}
+
+
+def test_a_verdict_says_whether_the_papers_number_lies_in_our_interval(store: Store) -> None:
+    full, cut, poor = report.rows(store, TABLE)
+    assert full.accuracy.holds(82.0)
+    assert full.verdict.startswith("reproduced: ")
+    assert not cut.accuracy.holds(70.0)
+    assert cut.verdict == "not reproduced: the paper is 11.4 points below our mean"
+    assert poor.verdict == "no number in the paper"
+
+
+def test_one_trial_judges_nothing(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    write(store, FULL, [80])
+    (full,) = report.rows(store, TABLE)
+    assert math.isnan(full.accuracy.low)
+    assert "one trial" in full.verdict
+    assert "reproduced" not in full.verdict
+    assert "+2.0" in full.verdict
+
+
+def test_p_values_are_of_the_differences_fold_by_fold_corrected_for_their_number(store: Store) -> None:
+    full, cut, poor = report.rows(store, TABLE)
+    assert math.isnan(full.p_value)  # the reference itself
+    raw = []
+    for name in ("cut", "poor"):
+        difference = np.subtract(ACCURACIES[name], ACCURACIES["full"])
+        t = difference.mean() / math.sqrt((1 / 5 + 1 / 4) * difference.var(ddof=1))
+        raw.append(2 * stats.t.sf(abs(t), 4))
+    assert [cut.p_value, poor.p_value] == pytest.approx(list(holm(np.array(raw))))
+
+
+def test_mcnemar_counts_the_utterances_of_all_folds_of_a_seed(store: Store) -> None:
+    _, cut, poor = report.rows(store, TABLE)
+    lost = [sum(np.subtract(ACCURACIES["full"], ACCURACIES[name])) for name in ("cut", "poor")]  # and none won
+    raw = [stats.binomtest(0, int(n)).pvalue for n in lost]
+    assert [cut.mcnemar, poor.mcnemar] == pytest.approx(list(holm(np.array(raw))))
+
+
+def test_only_folds_that_both_rows_have_are_compared(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    write(store, FULL, ACCURACIES["full"])
+    write(store, CUT, ACCURACIES["cut"][:3])
+    write(store, POOR, [10], seed=5)  # no fold in common
+    _, cut, poor = report.rows(store, TABLE)
+    difference = np.subtract(ACCURACIES["cut"], ACCURACIES["full"])[:3]
+    t = difference.mean() / math.sqrt((1 / 3 + 1 / 4) * difference.var(ddof=1))
+    assert cut.p_value == pytest.approx(min(1, 2 * 2 * stats.t.sf(abs(t), 2)))
+    assert math.isnan(poor.p_value)
+    assert math.isnan(poor.mcnemar)
+
+
+def test_trials_of_other_protocols_and_of_tried_out_settings_do_not_mix_in(store: Store) -> None:
+    before = [(row.accuracy, row.p_value, row.mcnemar) for row in report.rows(store, TABLE)]
+    write(store, FULL, [10, 20, 30, 40, 50], date="2027-01-01T00:00Z", protocol="sentence-5")
+    write(store, CUT, [10, 20, 30, 40, 50], date="2027-01-01T00:00Z", changes={"epochs": 1})
+    after = [(row.accuracy, row.p_value, row.mcnemar) for row in report.rows(store, TABLE)]
+    assert repr(after) == repr(before)
+
+
+def test_a_row_recorded_under_an_older_default_alone_is_shown_with_its_latest(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    write(store, FULL, [10, 12], changes={"epochs": 7}, date="2026-01-01T00:00Z")
+    write(store, FULL, [20, 22], changes={"epochs": 8}, date="2026-01-02T00:00Z")
+    (full,) = report.rows(store, TABLE)
+    assert full.accuracy.mean == 21
+
+
+def test_provenance_says_where_from_how_many_when_and_on_what(store: Store) -> None:
+    write(store, FULL, [81], seed=1, date="2026-02-03T00:00Z", commit="abcdefabcd")
+    line = report.provenance(store, TABLE, report.rows(store, TABLE))
+    for part in (
+        "results/c/table.csv", "stratified-5", "nested", "16 trials", "seeds 0, 1", "100 test utterances a fold",
+        "cpu (a machine)", "0123456789, abcdefabcd", "2026-01-01 to 2026-02-03",
+    ):  # fmt: skip
+        assert part in line
+    empty = Experiment("other", "", "", (FULL,))
+    assert report.provenance(store, empty, report.rows(store, empty)) == "other on c: nothing recorded yet"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_can_be_configured_and_has_its_reference_among_its_rows(name: str) -> None:
+    chosen = experiment(name)
+    assert len({row.name for row in chosen.rows}) == len(chosen.rows)
+    assert len({(row.config().key(), row.protocol) for row in chosen.rows}) == len(chosen.rows)
+    assert chosen.row(chosen.reference).name == chosen.reference
+    assert chosen.title
+    assert chosen.claim
+    for row in chosen.rows:
+        assert set(row.paper) <= set(METRICS)
+        assert all(0 < value < 100 for value in row.paper.values())
+
+
+def test_the_papers_numbers_are_as_printed() -> None:
+    full = experiment("table2").row("HMoE-SiMBA")
+    assert [full.paper[metric] for metric in METRICS] == [90.4, 92.3, 90.5, 92.8, 88.7, 93.4, 92.2, 92.0, 92.3, 92.1]
+    table_3 = {row.name: row.paper["accuracy"] for row in experiment("table3").rows}
+    assert table_3 == {
+        "Full model": 92.2, "w/o SiMBA": 89.5, "w/o router": 90.1, "w/o CNN expert": 91.3, "w/o LSTM expert": 91.5,
+        "w/o Transformer expert": 91.0, "w/o MFCC": 88.7, "w/o mel": 89.1, "w/o chroma": 91.8,
+    }  # fmt: skip
+
+
+def test_an_unknown_experiment_is_refused_with_the_known() -> None:
+    with pytest.raises(ConfigError, match="got 'table9'; known: table2"):
+        experiment("table9")

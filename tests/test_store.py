@@ -1,0 +1,172 @@
+"""Records survive many writers, kills and full disks; damage is named."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hmoe.config import Config
+from hmoe.errors import StoreError
+from hmoe.store import COLUMNS, KEY, Store
+
+CONFIG = Config(d_state=64)
+SAID = {"letters": "a=anger b=fear", "predicted": "abba", "actual": "abab"}
+
+
+def record(fold: object, row: str = "full", **changes: object) -> dict[str, object]:
+    filled = dict.fromkeys(COLUMNS, 33.3333) | {"n_train": 9, "n_test": 3, "best_epoch": 1, "parameters": 7}
+    filled |= {"acc_fear": math.nan, "device": "cpu", "commit": "0123456789", "machine": "a, b", "date": "2026-01-01"}
+    filled |= {"experiment": "table", "reading": "pooled", "protocol": "stratified-5", "selection": "nested"}
+    return filled | {"row": row, "seed": 0, "fold": fold, "config": CONFIG.key()} | changes
+
+
+WRITER = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from test_store import CONFIG, SAID, record
+    from hmoe.store import Store
+    store = Store("c", Path(sys.argv[2]))
+    for i in range(int(sys.argv[4])):
+        store.append(record(f"{sys.argv[3]}-{i}"), SAID, CONFIG)
+        print(i, flush=True)
+    """
+)
+
+
+def writer(root: Path, name: str, n: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(Path(__file__).parent), str(root), name, str(n)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    assert len(store.read("table")) == 0
+    store.append(record("NA", row='w/o "SiMBA", 说'), SAID, CONFIG)
+    (read,) = store.read("table").to_dict("records")
+    assert read["fold"] == "NA"
+    assert read["row"] == 'w/o "SiMBA", 说'
+    assert (read["accuracy"], read["n_test"], read["machine"]) == (33.3333, 3, "a, b")
+    assert math.isnan(read["acc_fear"])
+    (said,) = store.predictions("table").to_dict("records")
+    assert {name: said[name] for name in SAID} == SAID
+    assert store.done("table") == {tuple(str(record("NA", row='w/o "SiMBA", 说')[name]) for name in KEY)}
+    assert json.loads((tmp_path / "configs" / f"{CONFIG.key()}.json").read_text()) == {"d_state": 64}
+
+
+def test_a_trial_that_is_recorded_stays_as_it_was(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    store.append(record(0), SAID, CONFIG)
+    before = store.path("table").read_bytes()
+    store.append(record(0, accuracy=99.0), SAID, CONFIG)
+    assert store.path("table").read_bytes() == before
+    store.append(record(1), SAID, CONFIG)
+    assert store.path("table").read_bytes().startswith(before)
+    assert len(store.read("table")) == 2
+
+
+def test_many_processes_lose_nothing(tmp_path: Path) -> None:
+    writers = [writer(tmp_path, name, 12) for name in "abc"]
+    assert [process.wait() for process in writers] == [0, 0, 0]
+    assert set(Store("c", tmp_path).read("table")["fold"]) == {f"{name}-{i}" for name in "abc" for i in range(12)}
+    assert len(Store("c", tmp_path).predictions("table")) == 36
+
+
+def test_a_kill_at_any_moment_leaves_whole_lines_and_the_next_writer_goes_on(tmp_path: Path) -> None:
+    for kill, lines in enumerate((1, 3, 4)):
+        process = writer(tmp_path, f"k{kill}", 1000)
+        for _ in range(lines):
+            process.stdout.readline()
+        time.sleep(0.003 * kill)  # somewhere in the next write
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        read, said = Store("c", tmp_path).read("table"), Store("c", tmp_path).predictions("table")
+        assert (read["fold"].str.startswith(f"k{kill}-")).sum() >= lines
+        assert len(read) <= len(said) <= len(read) + kill + 1  # a line's predictions are always there
+        assert set(read["fold"]) <= set(said["fold"])
+    Store("c", tmp_path).append(record("after"), SAID, CONFIG)
+    assert "after" in set(Store("c", tmp_path).read("table")["fold"])
+
+
+FULL_DISK = textwrap.dedent(
+    """
+    import resource, signal, sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from test_store import CONFIG, SAID, record
+    from hmoe.errors import StoreError
+    from hmoe.store import Store
+    store = Store("c", Path(sys.argv[2]))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    size = store.path("table").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))  # less than a line
+    try:
+        store.append(record("too much"), SAID, CONFIG)
+    except StoreError as error:
+        print(error)
+    """
+)
+
+
+def test_a_full_disk_is_one_line_and_what_was_there_is_intact(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    for fold in range(3):
+        store.append(record(fold), SAID, CONFIG)
+    before = store.path("table").read_bytes()
+    command = [sys.executable, "-c", FULL_DISK, str(Path(__file__).parent), str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.count("\n") == 1
+    assert str(store.path("table")) in said
+    assert "File too large" in said
+    assert "free some space" in said
+    assert store.path("table").read_bytes() == before
+    assert not list(tmp_path.rglob("*.tmp"))
+    store.append(record("too much"), SAID, CONFIG)  # once there is room
+    assert len(store.read("table")) == len(store.predictions("table")) == 4
+
+
+def test_a_folder_that_cannot_be_made_or_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"file.*cannot be written \(Not a directory\); choose another HMOE_RESULTS"):
+        Store("c", tmp_path / "file").append(record(0), SAID, CONFIG)
+    (tmp_path / "c" / "table.lock").mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot be written"):
+        Store("c", tmp_path).append(record(0), SAID, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda text: text[: text.rindex("cpu")], "line 3 is incomplete"),
+        (lambda text: text[: text.rindex("33.3333")], "cannot be read"),
+        (lambda text: text.replace("33.3333", "33x", 1), "cannot be read"),
+        (lambda text: text.replace("accuracy", "akkuracy"), "has the columns"),
+        (lambda text: "", "cannot be read"),
+        (lambda text: text + "\0\0\0", "line|cannot be read"),
+    ],
+)
+def test_a_damaged_table_is_named_and_never_written_over(
+    tmp_path: Path, damage: Callable[[str], str], says: str
+) -> None:
+    store = Store("c", tmp_path)
+    store.append(record(0), SAID, CONFIG)
+    store.append(record(1), SAID, CONFIG)
+    path = store.path("table")
+    path.write_text(damaged := damage(path.read_text()))
+    for use in (lambda: store.read("table"), lambda: store.append(record(2), SAID, CONFIG)):
+        with pytest.raises(StoreError, match=says) as caught:
+            use()
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert path.read_text() == damaged

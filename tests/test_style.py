@@ -1,0 +1,19 @@
+"""The code keeps to one style, by the configuration in pyproject.toml."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["ruff check", "ruff format"])
+def test_ruff_has_nothing_to_say(command: list[str]) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "hmoe", "tests"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
