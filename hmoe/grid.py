@@ -25,6 +25,7 @@ from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
 from hmoe.errors import ConfigError, TrainingError
 from hmoe.experiments import Experiment, Row
+from hmoe.leaking import LEAKING
 from hmoe.paths import cache_dir, results_dir
 from hmoe.protocols import PROTOCOLS
 from hmoe.store import KEY, SAID, Store
@@ -103,10 +104,11 @@ def trials(
         for experiment in experiments:
             for row in experiment.rows if rows is None else [experiment.row(name) for name in rows]:
                 name = protocol or row.protocol
-                if name not in PROTOCOLS:
+                known = PROTOCOLS if protocol or experiment.name != "protocols" else PROTOCOLS | LEAKING
+                if name not in known:
                     raise ConfigError("protocol", f"got {name!r}", f"known: {', '.join(PROTOCOLS)}")
                 config = profile.config(row, **overrides)
-                for split in PROTOCOLS[name].splits(corpus, seed)[: profile.folds]:
+                for split in known[name].splits(corpus, seed)[: profile.folds]:
                     result.append(Trial(experiment.name, row.name, config, name, seed, split, device))
     return result
 

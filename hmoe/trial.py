@@ -14,6 +14,7 @@ from hmoe.bank import Bank
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs import Inputs
+from hmoe.leaking import LEAKING, UnrolledInputs, unrolled
 from hmoe.model import count_parameters
 from hmoe.protocols import Split, validation
 from hmoe.rng import stable_seed
@@ -44,12 +45,17 @@ class Trial:
         return stable_seed(self.protocol, self.seed, self.split.fold)
 
 
+def seen(trial: Trial, corpus: Corpus) -> Corpus:
+    """The corpus that the rows of the trial's split count in."""
+    return unrolled(corpus) if trial.protocol in LEAKING else corpus
+
+
 def fit_split(
     trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None, progress: bool = False
 ) -> tuple[nn.Module, Run, np.ndarray]:
     """Train the trial's model; returns it, its history and the predicted class of each test utterance."""
-    config, split, labels = trial.config, trial.split, corpus.labels
-    inputs = Inputs.of(bank, config, trial.device)
+    config, split, labels = trial.config, trial.split, seen(trial, corpus).labels
+    inputs = (UnrolledInputs if trial.protocol in LEAKING else Inputs).of(bank, config, trial.device)
     model = peers.build(config, len(corpus.emotions))
     if not isinstance(model, nn.Module):
         X, _ = inputs.clean(np.arange(len(labels)))
@@ -82,7 +88,8 @@ def run_trial(trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None 
     with one_thread():
         model, run, y_hat = fit_split(trial, corpus, bank, checkpoint)
     split = trial.split
-    scores = metrics.scores(corpus.labels[split.test], y_hat, corpus.emotions)
+    y = seen(trial, corpus).labels[split.test]
+    scores = metrics.scores(y, y_hat, corpus.emotions)
     columns = {
         "n_train": len(split.train),
         "n_test": len(split.test),
@@ -99,7 +106,7 @@ def run_trial(trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None 
     said = {
         "letters": " ".join(f"{letter}={emotion}" for letter, emotion in zip(letters, corpus.emotions, strict=True)),
         "predicted": "".join(letters[y_hat]),
-        "actual": "".join(letters[corpus.labels[split.test]]),
+        "actual": "".join(letters[y]),
     }
     return Outcome(columns, said)
 

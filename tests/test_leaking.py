@@ -1,0 +1,77 @@
+"""The one protocol that leaks: that it does, how much of it is scored, and that nothing else can choose it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from hmoe import grid
+from hmoe.config import Config
+from hmoe.corpora import Corpus
+from hmoe.errors import ConfigError
+from hmoe.experiments import Experiment, Row
+from hmoe.experiments import experiment as find
+from hmoe.inputs import Inputs
+from hmoe.leaking import COPIES, LEAKING, UnrolledInputs, unrolled
+from hmoe.store import Store
+
+ALL, CLEAN = "augment-then-split-5", "augment-then-split-5-clean"
+
+
+def test_copies_of_most_test_utterances_are_trained_on_though_no_file_is_on_both_sides(tiny_corpus: Corpus) -> None:
+    n, table = len(tiny_corpus), unrolled(tiny_corpus).table
+    assert table["id"].is_unique and table["sha256"].is_unique and len(table) == (COPIES + 1) * n
+    splits = LEAKING[ALL].splits(tiny_corpus, 0)
+    for split in splits:
+        assert not set(split.train) & set(split.test)
+        assert np.isin(split.test % n, split.train % n).mean() > 0.8
+    assert sorted(np.concatenate([split.test for split in splits])) == list(range((COPIES + 1) * n))
+
+
+def test_the_other_scoring_trains_on_the_same_rows_and_counts_clean_utterances_alone(tiny_corpus: Corpus) -> None:
+    for everything, clean in zip(
+        LEAKING[ALL].splits(tiny_corpus, 0), LEAKING[CLEAN].splits(tiny_corpus, 0), strict=True
+    ):
+        assert clean.train.tolist() == everything.train.tolist()
+        assert clean.test.tolist() == [row for row in everything.test if row < len(tiny_corpus)]
+
+
+@pytest.mark.parametrize("reading", ["pooled", "statistics", "frames"])
+def test_a_row_is_one_copy_of_one_utterance(tiny_corpus: Corpus, reading: str) -> None:
+    config = Config(reading=reading, copies=COPIES)
+    bank, n = grid.open_bank(tiny_corpus, config, workers=1, progress=False), len(tiny_corpus)
+    plain, leaking = Inputs.of(bank, config), UnrolledInputs.of(bank, config)
+    rows, any_copies = np.array([3, n + 3, 2 * n + 7]), np.array([1, 2, 1])
+    wanted, lengths = plain.batch(np.array([3, 3, 7]), np.array([0, 1, 2]))
+    found, found_lengths = leaking.batch(rows, any_copies)
+    assert found.equal(wanted)
+    assert lengths is None or found_lengths.equal(lengths)
+    assert (leaking.lengths(rows, any_copies) == plain.lengths(np.array([3, 3, 7]), np.array([0, 1, 2]))).all()
+
+
+def test_a_trial_is_scored_against_the_labels_of_the_rows_that_it_names(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    config = {**tiny.SMALL, "copies": COPIES}
+    own = Experiment("protocols", "", "", (Row("leaking", config, protocol=ALL),))
+    wanted = grid.trials([own], tiny_corpus, grid.PROFILES["full"], seeds=[0])[:1]
+    store = Store("tiny", tmp_path)
+    grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
+    said = store.predictions("protocols").iloc[0]
+    letter = {emotion: letter for letter, emotion in (each.split("=") for each in said["letters"].split())}
+    spoken = unrolled(tiny_corpus).table["emotion"].iloc[wanted[0].split.test]
+    assert said["actual"] == "".join(letter[emotion] for emotion in spoken)
+
+
+def test_nothing_else_can_choose_it(tiny_corpus: Corpus) -> None:
+    full = grid.PROFILES["full"]
+    for protocol in LEAKING:
+        assert protocol not in grid.PROTOCOLS
+        with pytest.raises(ConfigError, match=protocol):
+            grid.trials([tiny.FIRST], tiny_corpus, full, protocol=protocol)
+        with pytest.raises(ConfigError, match=protocol):
+            grid.trials([find("protocols")], tiny_corpus, full, protocol=protocol)
+        with pytest.raises(ConfigError, match=protocol):
+            other = Experiment("table2", "", "", (Row("x", protocol=protocol),))
+            grid.trials([other], tiny_corpus, full)
