@@ -1,4 +1,4 @@
-"""§3.3: time stretching, pitch shifting and noise, each drawn from (utterance, copy)."""
+"""§3.3: time stretching, pitch shifting and noise, each drawn from (utterance, copy); and one of chapter 20."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import librosa
 import numpy as np
+import parselmouth
+from parselmouth.praat import call
 
 from hmoe.config import Augmenting
 from hmoe.rng import stable_seed
@@ -21,6 +23,7 @@ class Draw:
     stretch: float | None = None  # factor of the duration
     semitones: int | None = None
     snr: float | None = None  # dB
+    tract: float | None = None  # factor of the formants
     seed: int = 0  # of the noise
 
 
@@ -36,11 +39,12 @@ def draw(utterance_id: str, copy: int, augmenting: Augmenting = DEFAULT) -> Draw
         happens = rng.random() < augmenting.augment_probability
         return rng if happens and copy > 0 and name in augmenting.augment else None
 
-    stretch, pitch, noise = generator("stretch"), generator("pitch"), generator("noise")
+    stretch, pitch, noise, tract = (generator(name) for name in ("stretch", "pitch", "noise", "tract"))
     return Draw(
         stretch=None if stretch is None else float(stretch.uniform(*augmenting.stretch_range)),
         semitones=None if pitch is None else int(pitch.choice(augmenting.pitch_semitones)),
         snr=None if noise is None else float(noise.uniform(*augmenting.snr_range)),
+        tract=None if tract is None else float(tract.uniform(*augmenting.tract_range)),
         seed=stable_seed("noise", utterance_id, copy),
     )
 
@@ -54,6 +58,8 @@ def apply(samples: np.ndarray, draw: Draw, sample_rate: int) -> np.ndarray:
         samples = time_stretch(samples, draw.stretch)
     if draw.semitones:
         samples = pitch_shift(samples, draw.semitones, sample_rate)
+    if draw.tract is not None:
+        samples = change_tract(samples, draw.tract, sample_rate)
     if draw.snr is not None:
         samples = add_noise(samples, draw.snr, np.random.default_rng(draw.seed))
     return samples
@@ -98,6 +104,18 @@ def pitch_shift(samples: np.ndarray, semitones: int, sample_rate: int) -> np.nda
     factor = 2 ** (semitones / 12)
     faster = librosa.resample(time_stretch(samples, factor), orig_sr=sample_rate * factor, target_sr=sample_rate)
     return librosa.util.fix_length(faster, size=len(samples))
+
+
+def change_tract(samples: np.ndarray, factor: float, sample_rate: int) -> np.ndarray:
+    """(S,) samples -> (S,) samples with formants moved by `factor`, as of a shorter vocal tract if above 1.
+
+    Pitch and duration stay. By Praat, which needs 0.1 s; shorter samples are left as they are. Not in the paper.
+    """
+    if len(samples) < sample_rate // 10:
+        return samples
+    sound = parselmouth.Sound(samples.astype(float), sample_rate)
+    moved = call(sound, "Change gender", 75, 600, factor, 0, 1, 1).values[0]
+    return librosa.util.fix_length(moved, size=len(samples)).astype(np.float32)
 
 
 def add_noise(samples: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:

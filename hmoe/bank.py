@@ -7,6 +7,7 @@ A copy of the whole corpus is one file, beside it a JSON file with its checksum,
 temporary name first, so any number of processes may build one bank: what two of them write is the same, bit by bit.
 
     <cache>/bank/<corpus>-<ids and sha256s>/<features>/clean.statistics.npy                  (n, 5 D) float32
+                                                      /clean.prosody.npy                     (n, P) float32
                                                       /<augmenting>/001.statistics.npy
                                                       /<augmenting>/001.frames-4.npy         (sum of T, D) float16
 """
@@ -29,6 +30,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from hmoe import augment, features
+from hmoe import prosody as prosodies
 from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
 from hmoe.errors import StoreError
@@ -63,6 +65,10 @@ class Bank:
         """`features.statistics` of utterances (B,) in copies (B,), clean if none are given -> (B, 5 D) float32."""
         copy = np.zeros(len(index), int) if copy is None else copy
         return np.stack([self._map(self.path("statistics", c))[i] for i, c in zip(index, copy, strict=True)])
+
+    def prosody(self, index: np.ndarray, copy: np.ndarray) -> np.ndarray:
+        """`prosody.prosody` of utterances (B,) in copies (B,) -> (B, P) float32."""
+        return np.stack([self._map(self.path("prosody", c))[i] for i, c in zip(index, copy, strict=True)])
 
     def frames(self, index: np.ndarray, copy: np.ndarray, stride: int = 1) -> list[np.ndarray]:
         """Utterances (B,) in copies (B,) -> B arrays (T_i, D) float32, every `stride` frames averaged into one."""
@@ -104,17 +110,19 @@ def build(
     config: Config,
     copies: int | None = None,
     frames: bool = False,
+    prosody: bool = False,
     workers: int | None = None,
     progress: bool = True,
 ) -> Bank:
     """The bank of a corpus, after computing what of it is missing or damaged.
 
-    `copies` defaults to `config.copies`; `frames` adds the frames at `config.frame_stride` to the statistics;
-    `workers` processes, by default as many as there are cores, share the work by copy, and each copy is kept as soon
-    as it is finished. Raises AudioError for an utterance that cannot be read, StoreError where the cache cannot
-    be written.
+    `copies` defaults to `config.copies`; `frames` adds the frames at `config.frame_stride` to the statistics,
+    `prosody` what Praat measures; `workers` processes, by default as many as there are cores, share the work by copy,
+    and each copy is kept as soon as it is finished. Raises AudioError for an utterance that cannot be read, StoreError
+    where the cache cannot be written.
 
-    A copy of an utterance of 1.9 s takes 8 ms of one core, nearly all of it in the Fourier transforms.
+    A copy of an utterance of 1.9 s takes 8 ms of one core, nearly all of it in the Fourier transforms; its prosody
+    takes 30 ms more.
     """
     wanted = config.only(Features)
     bank = Bank(
@@ -124,9 +132,9 @@ def build(
         folder=cache_dir() / "bank" / f"{corpus.name}-{_content(corpus)}" / wanted.key(),
         augmenting=config.only(Augmenting).key(),
     )
-    kinds = ["statistics", f"frames-{config.frame_stride}"] if frames else ["statistics"]
+    kinds = ["statistics"] + [f"frames-{config.frame_stride}"] * frames + ["prosody"] * prosody
     missing = [c for c in range(bank.copies + 1) if not all(intact(bank.path(kind, c)) for kind in kinds)]
-    tasks = [joblib.delayed(_build_copy)(bank, corpus, config, c, frames) for c in missing]
+    tasks = [joblib.delayed(_build_copy)(bank, corpus, config, c, kinds) for c in missing]
     finished = joblib.Parallel(
         n_jobs=min(workers or joblib.cpu_count(), max(1, len(tasks))), return_as="generator_unordered"
     )
@@ -140,28 +148,32 @@ def _content(corpus: Corpus) -> str:
     return hashlib.sha256(f"{VERSION}\n{text}".encode()).hexdigest()[:12]
 
 
-def _build_copy(bank: Bank, corpus: Corpus, config: Config, copy: int, frames: bool) -> None:
+def _build_copy(bank: Bank, corpus: Corpus, config: Config, copy: int, kinds: list[str]) -> None:
     """Compute and keep one copy of every utterance."""
-    statistics, thinned = [], []
+    thinned_kind = f"frames-{config.frame_stride}"
+    statistics, thinned, spoken = [], [], []
     # One thread, because the order in which a matrix product adds up may depend on their number.
     with threadpool_limits(1):
-        for found in _copy_frames(corpus, config, copy):
+        for samples in _copies(corpus, config, copy):
+            found = heard(samples, config)
             statistics.append(features.statistics(found))
-            if frames:
+            if thinned_kind in kinds:
                 # Half precision is enough around the mean, which is kept in full (the first MFCC is about -500).
                 around = features.thin(found, config.frame_stride) - statistics[-1][: bank.width]
                 thinned.append(around.astype(np.float16))
+            if "prosody" in kinds:
+                spoken.append(prosodies.prosody(samples))
     save(bank.path("statistics", copy), np.stack(statistics))
-    if frames:
-        path = bank.path(f"frames-{config.frame_stride}", copy)
-        save(path, np.concatenate(thinned), lengths=[len(one) for one in thinned])
+    if thinned:
+        save(bank.path(thinned_kind, copy), np.concatenate(thinned), lengths=[len(one) for one in thinned])
+    if spoken:
+        save(bank.path("prosody", copy), np.stack(spoken))
 
 
-def _copy_frames(corpus: Corpus, config: Config, copy: int) -> Iterator[np.ndarray]:
-    """(T, D) of each utterance, augmented at the rate of the corpus, so that every model hears the same copies."""
+def _copies(corpus: Corpus, config: Config, copy: int) -> Iterator[np.ndarray]:
+    """Each utterance, augmented at the rate of the corpus, so that every model hears the same copies."""
     for i, name in enumerate(corpus.table["id"]):
-        samples = augment.apply(corpus.waveform(i), augment.draw(name, copy, config), CORPUS_RATE)
-        yield heard(samples, config)
+        yield augment.apply(corpus.waveform(i), augment.draw(name, copy, config), CORPUS_RATE)
 
 
 def heard(samples: np.ndarray, wanted: Features) -> np.ndarray:

@@ -18,7 +18,7 @@ from hmoe.errors import ConfigError
 
 Expert = Literal["cnn", "lstm", "transformer"]
 Modality = Literal["mfcc", "mel", "chroma"]
-Augmentation = Literal["stretch", "pitch", "noise"]
+Augmentation = Literal["stretch", "pitch", "noise", "tract"]
 
 
 class Section(BaseModel):
@@ -86,14 +86,18 @@ class Augmenting(Section):
     stretch_range: tuple[float, float] = (0.8, 1.2)  # Q9: factors of the duration
     pitch_semitones: tuple[int, ...] = (-2, -1, 0, 1, 2)
     snr_range: tuple[float, float] = (10.0, 25.0)  # dB
+    tract_range: tuple[float, float] = (0.85, 1.15)  # factors of the formants; not in the paper (chapter 20)
 
 
 class Architecture(Section):
     """§3.4 to §3.6."""
 
-    reading: Literal["pooled", "frames", "modalities", "features", "statistics"] = "pooled"  # Q1; see `inputs`
+    reading: Literal["pooled", "frames", "modalities", "features", "statistics", "prosody", "statistics+prosody"] = (
+        "pooled"  # Q1; see `inputs`
+    )
     modalities: tuple[Modality, ...] = ("mfcc", "mel", "chroma")  # Q15: a removed one loses its columns everywhere
     standardise: bool = True  # Q10: with statistics of the training utterances
+    by_speaker: bool = False  # first each speaker's own mean and deviation, which need no labels (chapter 20)
     frame_stride: int = Field(1, ge=1)  # Q17: `frames` averages this many consecutive frames into one
     d_model: int = Field(128, gt=0)  # Q17
     dropout: float = Field(0.1, ge=0, lt=1)  # Q17
@@ -169,6 +173,8 @@ class Config(Features, Augmenting, Architecture, Training):
             refuse("window", f"must not exceed n_fft = {self.n_fft}")
         if self.stretch_range[0] <= 0 or self.stretch_range[0] > self.stretch_range[1]:
             refuse("stretch_range", "needs 0 < low <= high")
+        if self.tract_range[0] <= 0 or self.tract_range[0] > self.tract_range[1]:
+            refuse("tract_range", "needs 0 < low <= high")
         if self.snr_range[0] > self.snr_range[1]:
             refuse("snr_range", "needs low <= high")
         return self

@@ -174,19 +174,20 @@ def _computation(trial: Trial) -> tuple[str, ...]:
     return _identity(dict(zip(KEY, trial.key(), strict=True)))
 
 
-def bank_key(trial: Trial) -> tuple[str, str, int, int]:
+def bank_key(trial: Trial) -> tuple[str, str, int, int, bool]:
     """Trials with equal keys read the same bank."""
     config = trial.config
     copies = config.copies if config.augment else 0
     augmenting = config.only(Augmenting).key() if copies else ""
-    return config.only(Features).key(), augmenting, copies, config.frame_stride if config.reading == "frames" else 0
+    stride = config.frame_stride if config.reading == "frames" else 0
+    return config.only(Features).key(), augmenting, copies, stride, "prosody" in config.reading
 
 
 def open_bank(corpus: Corpus, config: Config, workers: int | None = None, progress: bool = True) -> Bank:
     """The features that a configuration needs; what is not on disk yet is computed now."""
     copies = config.copies if config.augment else 0
-    frames = config.reading == "frames"
-    return banks.build(corpus, config, copies=copies, frames=frames, workers=workers, progress=progress)
+    wanted = {"frames": config.reading == "frames", "prosody": "prosody" in config.reading}
+    return banks.build(corpus, config, copies=copies, workers=workers, progress=progress, **wanted)
 
 
 def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> str:

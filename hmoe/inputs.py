@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from hmoe.bank import Bank
 from hmoe.config import Config
+from hmoe.errors import ConfigError
 
 N_STATISTICS = 5  # mean, standard deviation, 10th, 50th and 90th percentile
 
@@ -19,27 +20,49 @@ N_STATISTICS = 5  # mean, standard deviation, 10th, 50th and 90th percentile
 class Inputs:
     """Batches of one reading.
 
-    `frames`: (B, T, D) padded, with lengths. `statistics`: (B, 1, 5 D). All others read the pooled vector of
-    eq. 3 as (B, 1, D); `modalities` and `features` take it apart inside the model.
+    `frames`: (B, T, D) padded, with lengths. `statistics`: (B, 1, 5 D); `prosody`: (B, 1, P); both side by side:
+    (B, 1, 5 D + P). All others read the pooled vector of eq. 3 as (B, 1, D); `modalities` and `features` take it
+    apart inside the model.
     """
 
     bank: Bank
     reading: str
     stride: int
     device: str
+    own: tuple[Tensor, Tensor] | None = None  # mean and deviation (n, 1, D) of the speaker of each row
 
     @classmethod
-    def of(cls, bank: Bank, config: Config, device: str = "cpu") -> Inputs:
-        return cls(bank, config.reading, config.frame_stride, device)
+    def of(cls, bank: Bank, config: Config, device: str = "cpu", speakers: np.ndarray | None = None) -> Inputs:
+        """`speakers` (n,) says whose each row is, which `config.by_speaker` needs.
+
+        Then every dimension has mean 0 and deviation 1 over the clean utterances of each speaker, those of a test
+        speaker included: no label is used, but several utterances of the same person must be at hand.
+        """
+        plain = cls(bank, config.reading, config.frame_stride, device)
+        if not config.by_speaker:
+            return plain
+        if speakers is None:
+            raise ConfigError("config field 'by_speaker'", "got True without speakers", "give Inputs.of the speakers")
+        moments = {name: plain.moments(np.flatnonzero(speakers == name)) for name in np.unique(speakers)}
+        mean, deviation = (torch.stack([moments[name][k] for name in speakers])[:, None] for k in (0, 1))
+        return replace(plain, own=(mean, torch.where(deviation > 1e-6, deviation, 1.0)))
 
     def batch(self, rows: np.ndarray, copies: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """`rows` (B,) of the corpus table, `copies` (B,) with 0 the clean utterance -> x (B, T, D), lengths (B,)."""
+        x, lengths = self._read(rows, copies)
+        if self.own is not None:
+            mean, deviation = self.own
+            x = (x - mean[rows]) / deviation[rows]
+        return x, lengths
+
+    def _read(self, rows: np.ndarray, copies: np.ndarray) -> tuple[Tensor, Tensor | None]:
         if self.reading == "frames":
             sequences = [torch.from_numpy(frames) for frames in self.bank.frames(rows, copies, self.stride)]
             lengths = torch.tensor([len(frames) for frames in sequences])
             return pad_sequence(sequences, batch_first=True).to(self.device), lengths.to(self.device)
-        take = self.bank.statistics if self.reading == "statistics" else self.bank.pooled
-        return torch.from_numpy(take(rows, copies)).to(self.device)[:, None], None
+        take = {"statistics": self.bank.statistics, "prosody": self.bank.prosody}
+        parts = [take.get(kind, self.bank.pooled)(rows, copies) for kind in self.reading.split("+")]
+        return torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)[:, None], None
 
     def lengths(self, rows: np.ndarray, copies: np.ndarray) -> np.ndarray:
         """(B,) tokens of each, to put utterances of like length together; all equal but in `frames`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hmoe import prosody
 from hmoe.config import Config
 from hmoe.experts import EXPERTS
 from hmoe.features import columns
@@ -41,7 +42,10 @@ class Standardise(nn.Module):
 
 def kept_columns(config: Config) -> tuple[Tensor, int]:
     """Which of the D input columns belong to `config.modalities` (Q15), and D, in the reading's layout."""
-    blocks, width = (N_STATISTICS if config.reading == "statistics" else 1), sum(config.dims.values())
+    blocks, width = (N_STATISTICS if "statistics" in config.reading else 1), sum(config.dims.values())
+    if "prosody" in config.reading:  # which is of no modality
+        D = len(prosody.NAMES) + (blocks * width if "statistics" in config.reading else 0)
+        return torch.arange(D), D
     kept = torch.from_numpy(columns(config, config.modalities))
     return torch.cat([kept + block * width for block in range(blocks)]), blocks * width
 

@@ -16,6 +16,7 @@ from hmoe.corpora import Corpus
 from hmoe.inputs import Inputs
 from hmoe.leaking import LEAKING, UnrolledInputs, unrolled
 from hmoe.model import count_parameters
+from hmoe.peers.across_speakers import AcrossSpeakers
 from hmoe.protocols import Split, validation
 from hmoe.rng import stable_seed
 from hmoe.store import KEY, Store, commit, machine, now
@@ -55,12 +56,16 @@ def fit_split(
 ) -> tuple[nn.Module, Run, np.ndarray]:
     """Train the trial's model; returns it, its history and the predicted class of each test utterance."""
     config, split, labels = trial.config, trial.split, seen(trial, corpus).labels
-    inputs = (UnrolledInputs if trial.protocol in LEAKING else Inputs).of(bank, config, trial.device)
+    speakers = seen(trial, corpus).table["speaker"].to_numpy()
+    inputs = (UnrolledInputs if trial.protocol in LEAKING else Inputs).of(bank, config, trial.device, speakers)
     model = peers.build(config, len(corpus.emotions))
     if not isinstance(model, nn.Module):
         X, _ = inputs.clean(np.arange(len(labels)))
         X = X[:, 0].numpy()
-        model.fit(X[split.train], labels[split.train])
+        if isinstance(model, AcrossSpeakers):
+            model.fit(X[split.train], labels[split.train], speakers[split.train])
+        else:
+            model.fit(X[split.train], labels[split.train])
         return model, Run(), model.predict(X[split.test])
     rows, held_out = split.train, None
     if config.selection == "nested":

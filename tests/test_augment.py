@@ -12,8 +12,9 @@ import parselmouth
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_prosody import named, vowel
 
-from hmoe.augment import Draw, add_noise, apply, draw, pitch_shift, time_stretch
+from hmoe.augment import Draw, add_noise, apply, change_tract, draw, pitch_shift, time_stretch
 from hmoe.config import Augmenting, Config
 
 RATE = 16_000  # Hz
@@ -152,3 +153,19 @@ def test_draws_are_the_same_in_any_order_and_process() -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         there = list(pool.map(draw, *zip(*reversed(asked), strict=True)))
     assert here == there[::-1]
+
+
+def resonance(samples: np.ndarray) -> float:
+    """Hz at which the spectrum, smoothed over harmonics, peaks above 800 Hz."""
+    energy, hertz = np.abs(np.fft.rfft(samples)) ** 2, np.fft.rfftfreq(len(samples), 1 / RATE)
+    smooth = np.convolve(energy, np.hanning(int(400 / hertz[1])), mode="same")
+    return float(hertz[np.where(hertz > 800, smooth, 0).argmax()])
+
+
+@pytest.mark.parametrize("factor", [0.87, 1.15])
+def test_another_vocal_tract_moves_the_formants_and_leaves_pitch_and_duration(factor: float) -> None:
+    voice = vowel(150, 150, (1600,))
+    moved = change_tract(voice, factor, RATE)
+    assert len(moved) == len(voice)
+    assert named(moved)["pitch, mean"] == pytest.approx(named(voice)["pitch, mean"], abs=0.3)
+    assert resonance(moved) / resonance(voice) == pytest.approx(factor, rel=0.05)

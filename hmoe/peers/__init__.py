@@ -14,7 +14,7 @@ from torch import nn
 from hmoe.config import Config
 from hmoe.errors import ConfigError
 from hmoe.model import HMoESiMBA
-from hmoe.peers import classical
+from hmoe.peers import across_speakers, classical
 from hmoe.peers.cnn_bigru import CNNBiGRU
 from hmoe.peers.cpac import CPAC
 from hmoe.peers.dcnn_lstm import DCNNLSTM
@@ -34,6 +34,10 @@ MODELS: dict[str, Builder] = {
     "svm-tuned": classical.svm_tuned,
     "lr-tuned": classical.lr_tuned,
     "rf-tuned": classical.rf_tuned,
+    "across-speakers-statistics": across_speakers.statistics,
+    "across-speakers-prosody": across_speakers.prosody,
+    "across-speakers-both": across_speakers.both,
+    "across-speakers-balanced": across_speakers.balanced,
     "lstm": LSTM,
     "transformer": Transformer,
     "dcnn-lstm": DCNNLSTM,
