@@ -116,6 +116,14 @@ def _by_both(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.n
     }
 
 
+def _inner(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """A quarter of what fold 0 of the stratified folds trains on; what that fold tests stands on neither side."""
+    train = np.flatnonzero(_stratified(table, seed)["0"][0])
+    rest, held_out = train_test_split(train, test_size=0.25, stratify=table["emotion"].iloc[train], random_state=seed)
+    rows = np.arange(len(table))
+    return {"0": (np.isin(rows, rest), np.isin(rows, held_out))}
+
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in [
@@ -123,6 +131,7 @@ PROTOCOLS = {
         Protocol("sentence-5", "5 folds of sentences: the words are new", ("sentence",), _by_sentence),
         Protocol("speaker", "leave one speaker out: the voice is new", ("speaker",), _by_speaker),
         Protocol("speaker-sentence", "speaker and sentence both held out", ("speaker", "sentence"), _by_both),
+        Protocol("inner", "a quarter of the training utterances of fold 0, to choose settings by", (), _inner),
     ]
 }
 

@@ -56,10 +56,13 @@ def test_a_protocol_deals_each_utterance_to_one_test_and_lets_nothing_leak(
         train, test = table.iloc[split.train], table.iloc[split.test]
         for column in ("id", "sha256", *PROTOCOLS[name].disjoint):
             assert not set(train[column]) & set(test[column])
-        if name != "speaker-sentence":  # whose training leaves out the speaker's and the sentence's other utterances
+        if name not in (
+            "speaker-sentence",
+            "inner",
+        ):  # whose training leaves out the speaker's and the sentence's other utterances
             assert len(train) + len(test) == len(table)
         assert set(test["emotion"]) <= set(train["emotion"])
-    if splits:
+    if splits and name != "inner":
         assert sorted(np.concatenate([split.test for split in splits])) == list(range(len(table)))
 
 
@@ -86,6 +89,14 @@ def test_their_product_holds_out_speaker_and_sentence() -> None:
     assert len(splits) == 20
     assert [split.fold for split in splits[:5]] == [f"s0-{k}" for k in range(5)]
     assert {(len(split.train), len(split.test)) for split in splits} == {(3 * 3 * 8, 3 * 2)}
+
+
+def test_settings_are_chosen_without_the_utterances_that_fold_0_tests() -> None:
+    whole = balanced()
+    (inner,) = PROTOCOLS["inner"].splits(whole, 3)
+    outer = PROTOCOLS["stratified-5"].splits(whole, 3)[0]
+    assert sorted([*inner.train, *inner.test]) == outer.train.tolist()
+    assert len(inner.test) == len(outer.train) / 4
 
 
 def folds_of(name: str, seed: int) -> list[list[int]]:
