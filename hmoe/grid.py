@@ -31,6 +31,8 @@ from hmoe.protocols import PROTOCOLS
 from hmoe.store import KEY, SAID, Store
 from hmoe.trial import Outcome, Trial, record, run_trial
 
+WAIT = 3600  # s, for the first worker of a cluster
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -117,7 +119,7 @@ def run(
     wanted: list[Trial], corpus: Corpus, store: Store, workers: int | None = None,
     scheduler: str | None = None, progress: bool = True,
 ) -> int:  # fmt: skip
-    """Run what the store does not hold yet; returns how many trials were computed.
+    """Run what the store does not hold yet; returns how many trials were computed. A trial that fails stops no other.
 
     Two rows with the same configuration, protocol, seed and fold (the full model stands in several tables) are one
     computation and two records. `workers` defaults to the cores; `scheduler` is the address of a Dask cluster.
@@ -136,13 +138,20 @@ def run(
         n_jobs = workers or (-1 if scheduler else joblib.cpu_count())
         results = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")(tasks)
         bar = tqdm(results, total=len(tasks), unit="trial", desc="trials", disable=not progress, smoothing=0.05)
+        failed: list[TrainingError] = []
         try:
-            for name in bar:
-                bar.set_postfix_str(name)
+            for result in bar:
+                if isinstance(result, TrainingError):
+                    failed.append(result)
+                    tqdm.write(str(result))
+                else:
+                    bar.set_postfix_str(result)
         except BrokenProcessPool:
             raise TrainingError(
                 "a worker process", "was killed, perhaps for want of memory", "run again to go on, with fewer --workers"
             ) from None
+    if failed:
+        raise TrainingError(failed[0].where, failed[0].what, f"{failed[0].remedy} ({len(failed)} trials failed)")
     return len(tasks)
 
 
@@ -190,14 +199,14 @@ def open_bank(corpus: Corpus, config: Config, workers: int | None = None, progre
     return banks.build(corpus, config, copies=copies, workers=workers, progress=progress, **wanted)
 
 
-def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> str:
-    """One task: run the first trial, record it for each (they are one computation)."""
+def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> str | TrainingError:
+    """One task: run the first trial, record it for each (they are one computation). What failed is returned."""
     first = group[0]
     try:
         outcome = run_trial(first, corpus, bank)
     except TrainingError as error:
         where = f"{first.experiment}, row {first.row!r}, seed {first.seed}, fold {first.split.fold}, {error.where}"
-        raise TrainingError(where, error.what, error.remedy) from None
+        return TrainingError(where, error.what, error.remedy)
     for trial in group:
         record(trial, outcome, store)
     return f"{first.row} {first.split.fold}: {outcome.columns['accuracy']:.1f}"
@@ -216,5 +225,13 @@ def _backend(scheduler: str | None) -> Iterator[None]:
         client = Client(scheduler, set_as_default=False)
     except (OSError, ValueError):
         raise ConfigError("--scheduler", f"no Dask scheduler at {scheduler!r}", "e.g. tcp://127.0.0.1:8786") from None
-    with client, joblib.parallel_config(backend="dask", client=client):
-        yield
+    with client:
+        threads = {worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
+        if threads - {1}:
+            raise ConfigError(
+                "--scheduler", f"workers with {max(threads)} threads",
+                "a trial seeds its whole process: start workers with --nthreads 1, and more of them",
+            )  # fmt: skip
+        # A cluster may still be waiting in a queue.
+        with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=WAIT):
+            yield

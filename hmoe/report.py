@@ -11,6 +11,7 @@ import pandas as pd
 
 from hmoe.config import Config
 from hmoe.experiments import METRICS, Experiment, Row
+from hmoe.leaking import COPIES
 from hmoe.metrics import Estimate, holm, interval, mcnemar, paired_test
 from hmoe.store import Store
 
@@ -48,7 +49,7 @@ class RowReport:
     paper: dict[str, float]
     trials: pd.DataFrame
     p_value: float = math.nan  # corrected resampled t-test against the reference row, Holm-corrected
-    mcnemar: float = math.nan  # on the predictions, seed by seed; the median p value over seeds, Holm-corrected
+    mcnemar: float = math.nan  # on the predictions, seed by seed; Holm-corrected
 
     @property
     def accuracy(self) -> Estimate:
@@ -74,14 +75,16 @@ class RowReport:
 def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] = Row.config) -> list[RowReport]:
     """Every recorded row of an experiment, in the paper's order; rows without a record are left out.
 
-    `config` says which configuration of a row is wanted (a profile's `config`, for trials of that profile).
+    `config` says which configuration of a row is wanted (a profile's `config`, for trials of that profile); records of
+    others, tried out with `--set`, are not the row's.
     """
     records, predictions = store.read(experiment.name), store.predictions(experiment.name)
     found = {}
     for row in experiment.rows:
-        trials = settled(records[(records["row"] == row.name) & (records["protocol"] == row.protocol)], config(row))
+        wanted = {"row": row.name, "protocol": row.protocol, "config": config(row).key()}
+        trials = records[(records[list(wanted)] == list(wanted.values())).all(axis=1)]
         if len(trials):
-            share = float((trials["n_test"] / trials["n_train"]).mean())
+            share = share_tested(trials)
             estimates = {metric: interval(trials[metric].to_numpy(), share) for metric in (*METRICS, "uar")}
             found[row.name] = RowReport(row.name, estimates, row.paper, trials)
     others = [name for name in found if name != experiment.reference]
@@ -94,13 +97,10 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
     return list(found.values())
 
 
-def settled(trials: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """One configuration a row: the wanted one, or else (an older default) the one recorded last."""
-    if len(trials) == 0:
-        return trials
-    own = config.key()
-    last = trials.sort_values("date", kind="stable")["config"].iloc[-1]
-    return trials[trials["config"] == (own if own in set(trials["config"]) else last)]
+def share_tested(trials: pd.DataFrame, suffix: str = "") -> float:
+    """n_test / n_train, for the correction of intervals; of a leaking protocol as if all its copies were scored."""
+    clean_alone = COPIES + 1 if trials["protocol"].iloc[0].endswith("-clean") else 1
+    return clean_alone * float((trials[f"n_test{suffix}"] / trials[f"n_train{suffix}"]).mean())
 
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
@@ -111,12 +111,15 @@ def _t_test(trials: pd.DataFrame, reference: pd.DataFrame) -> float:
     both = _paired(trials, reference)
     if len(both) < 2:
         return math.nan
-    share = float((both["n_test_a"] / both["n_train_a"]).mean())
+    share = share_tested(both, "_a")
     return paired_test(both["accuracy_a"].to_numpy(), both["accuracy_b"].to_numpy(), share)
 
 
 def _mcnemar(predictions: pd.DataFrame, trials: pd.DataFrame, reference: pd.DataFrame) -> float:
-    """McNemar's test needs independent utterances, so it is made for each seed (each utterance is tested once)."""
+    """McNemar's test needs independent utterances, so it is made for each seed, which tests each utterance once.
+
+    Twice the median of dependent p values is one again (Rüger 1978), so seeds cost power rather than validity.
+    """
     right = {}
     for side, chosen in (("a", trials), ("b", reference)):
         keys = chosen[["row", "config", *PAIRED_ON]]
@@ -128,7 +131,9 @@ def _mcnemar(predictions: pd.DataFrame, trials: pd.DataFrame, reference: pd.Data
         truth = "".join(one_seed["actual_a"])
         hits = [np.array([said == true for said, true in zip(text, truth, strict=True)]) for text in (a, b)]
         p_values.append(mcnemar(*hits))
-    return float(np.median(p_values)) if p_values else math.nan
+    if len(p_values) < 2:
+        return p_values[0] if p_values else math.nan
+    return min(1.0, 2 * float(np.median(p_values)))
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,7 @@ def _points(higher: RowReport, lower: RowReport, metric: str) -> tuple[Estimate,
     if len(both) == 0:
         return _NOTHING
     a, b = both[f"{metric}_a"].to_numpy(), both[f"{metric}_b"].to_numpy()
-    share = float((both["n_test_a"] / both["n_train_a"]).mean())
+    share = share_tested(both, "_a")
     return interval(a - b, share), paired_test(a, b, share) if len(both) >= LEAST else math.nan
 
 

@@ -62,17 +62,21 @@ class Store:
 
         `said` holds the letters: `letters` is their legend, `predicted` and `actual` are one letter an utterance.
 
-        A trial that is already there is left as it was. Raises `StoreError` if the disk refuses; what was there
-        before is intact.
+        A trial that is already there is left as it was. Predictions without a line are of a run that was killed
+        between the two, and are replaced. Raises `StoreError` if the disk refuses; what was there before is intact.
         """
         folder, name = self.root / self.corpus, f"{record['experiment']}.csv"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f"{record['experiment']}.lock"):
+                key = {column: str(record[column]) for column in KEY}
+                if tuple(key.values()) in self.done(str(record["experiment"])):
+                    return
                 config_path = self.root / "configs" / f"{record['config']}.json"
                 if not config_path.exists():
-                    atomic_write(config_path, json.dumps(config.changes(), indent=1, sort_keys=True) + "\n")
-                key = {column: record[column] for column in KEY}
+                    # Every field, so that a later change of a default does not change what the record means.
+                    text = json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True)
+                    atomic_write(config_path, text + "\n")
                 _append(folder / "predictions" / name, PREDICTION_COLUMNS, key | said)
                 _append(folder / name, COLUMNS, record)
         except OSError as error:
@@ -97,12 +101,14 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _append(path: Path, columns: list[str], record: dict[str, object]) -> None:
+    """Add a line to a table, in the place of the line of the same key if there is one."""
     table = _read(path, columns)
-    if tuple(str(record[name]) for name in KEY) in set(table[KEY].itertuples(index=False, name=None)):
-        return
+    same = (table[KEY] == [str(record[name]) for name in KEY]).all(axis=1)
+    header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if len(table) else [""]
+    # Records are lines: no name, machine or date has a line break in it.
+    before = header + "".join(line for line, gone in zip(lines, same, strict=True) if not gone)
     buffer = io.StringIO()
-    pd.DataFrame([record], columns=columns).to_csv(buffer, index=False, header=not path.exists(), lineterminator="\n")
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    pd.DataFrame([record], columns=columns).to_csv(buffer, index=False, header=not before, lineterminator="\n")
     atomic_write(path, before + buffer.getvalue())
 
 

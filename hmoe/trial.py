@@ -89,7 +89,7 @@ class Outcome:
 
 def run_trial(trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None) -> Outcome:
     """Run a trial on one thread. The same trial gives the same bits on the same CPU."""
-    start = time.perf_counter()
+    start, code = time.perf_counter(), commit()  # what runs, whatever is committed while it does
     with one_thread():
         model, run, y_hat = fit_split(trial, corpus, bank, checkpoint)
     split = trial.split
@@ -103,7 +103,7 @@ def run_trial(trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None 
         "parameters": count_parameters(model) if isinstance(model, nn.Module) else 0,
         "seconds": round(time.perf_counter() - start, 2),
         "device": trial.device,
-        "commit": commit(),
+        "commit": code,
         "machine": machine(trial.device),
         "date": now(),
     }

@@ -114,13 +114,24 @@ class Suicidal(Store):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_trial_that_fails_is_named_and_others_stay(tiny_corpus: Corpus, tmp_path: Path) -> None:
+def test_a_trial_that_fails_is_named_and_stops_no_other(tiny_corpus: Corpus, tmp_path: Path) -> None:
     bad = Experiment("bad", "", "", (Row("wild", {**tiny.SMALL, "lr": 1e30}),))
-    wanted = grid.trials([tiny.TWIN, bad], tiny_corpus, grid.PROFILES["full"], seeds=[0])
+    wanted = grid.trials([bad, tiny.TWIN], tiny_corpus, grid.PROFILES["full"], seeds=[0])
     store = Store("tiny", tmp_path)
-    with pytest.raises(TrainingError, match="bad, row 'wild', seed 0, fold 0, epoch"):
+    with pytest.raises(TrainingError, match=r"bad, row 'wild', seed 0, fold 0, epoch.*\(5 trials failed\)"):
         grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
     assert len(store.read("twin")) == 5
+    assert len(store.read("bad")) == 0
+
+
+def test_a_cluster_whose_workers_have_several_threads_is_refused(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """PyTorch's generator belongs to the process: two trials in one would disturb each other's draws."""
+    wanted, store = tiny.wanted(tiny_corpus), Store("tiny", tmp_path)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
+        pytest.raises(ConfigError, match="workers with 2 threads; .*--nthreads 1"),
+    ):
+        grid.run(wanted, tiny_corpus, store, 2, cluster.scheduler_address, False)
 
 
 def test_trials_come_seed_by_seed_with_the_changes_asked_for(tiny_corpus: Corpus) -> None:

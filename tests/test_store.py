@@ -61,7 +61,9 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     (said,) = store.predictions("table").to_dict("records")
     assert {name: said[name] for name in SAID} == SAID
     assert store.done("table") == {tuple(str(record("NA", row='w/o "SiMBA", 说')[name]) for name in KEY)}
-    assert json.loads((tmp_path / "configs" / f"{CONFIG.key()}.json").read_text()) == {"d_state": 64}
+    kept = json.loads((tmp_path / "configs" / f"{CONFIG.key()}.json").read_text())
+    assert Config(**kept) == CONFIG
+    assert set(kept) == set(Config.model_fields)
 
 
 def test_a_trial_that_is_recorded_stays_as_it_was(tmp_path: Path) -> None:
@@ -73,6 +75,18 @@ def test_a_trial_that_is_recorded_stays_as_it_was(tmp_path: Path) -> None:
     store.append(record(1), SAID, CONFIG)
     assert store.path("table").read_bytes().startswith(before)
     assert len(store.read("table")) == 2
+
+
+def test_predictions_left_by_a_killed_run_are_replaced_by_those_of_the_record(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    for fold in (0, 1, 2):
+        store.append(record(fold), SAID, CONFIG)
+    path = store.path("table")
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if ",1,9,3," not in line))
+    store.append(record(1, accuracy=99.0), {**SAID, "predicted": "bbbb"}, CONFIG)
+    said = store.predictions("table").set_index("fold")["predicted"]
+    assert said.to_dict() == {"0": "abba", "2": "abba", "1": "bbbb"}
+    assert len(store.read("table")) == 3
 
 
 def test_many_processes_lose_nothing(tmp_path: Path) -> None:
