@@ -338,6 +338,9 @@ SPEAKERS = Experiment(
     reference="HMoE-SiMBA",
 )
 
+# Leave one speaker of CASIA out, a frozen encoder and a small head: Ma et al., EmoBox, Interspeech 2024.
+ENCODERS = {"HuBERT-base": 47.23, "WavLM-large": 52.12, "Whisper-large-v3": 59.58}
+
 _CANDIDATE = {
     "reading": "frames",
     "frame_stride": 8,
