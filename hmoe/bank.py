@@ -129,7 +129,7 @@ def build(
         ids=list(corpus.table["id"]),
         copies=config.copies if copies is None else copies,
         width=sum(wanted.dims.values()),
-        folder=cache_dir() / "bank" / f"{corpus.name}-{_content(corpus)}" / wanted.key(),
+        folder=cache_dir() / "bank" / f"{corpus.name}-{content(corpus)}" / wanted.key(),
         augmenting=config.only(Augmenting).key(),
     )
     kinds = ["statistics"] + [f"frames-{config.frame_stride}"] * frames + ["prosody"] * prosody
@@ -143,7 +143,8 @@ def build(
     return bank
 
 
-def _content(corpus: Corpus) -> str:
+def content(corpus: Corpus) -> str:
+    """12 hexadecimal digits that name the utterances of a corpus, by id and sound."""
     text = "\n".join(f"{i} {sha}" for i, sha in zip(corpus.table["id"], corpus.table["sha256"], strict=True))
     return hashlib.sha256(f"{VERSION}\n{text}".encode()).hexdigest()[:12]
 

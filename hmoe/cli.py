@@ -197,6 +197,8 @@ def train_command(
     config = Config(**{**chosen.changes, **overrides(changes)})
     if config.model != "hmoe-simba" or config.selection == "test":
         raise ConfigError("--set", "a model for `hmoe predict` is HMoE-SiMBA, and nothing tests it", "use `hmoe run`")
+    if config.by_speaker or "prosody" in config.reading:
+        raise ConfigError("--set", "`hmoe predict` hears one recording at a time, and its spectrum", "use `hmoe run`")
     if output.is_dir():
         raise ConfigError(output, "is a directory", "name the file to write, e.g. model.safetensors")
     probe = output.with_name(f".{output.name}.tmp")  # a folder that cannot be written is told now, not after training

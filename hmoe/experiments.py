@@ -338,6 +338,33 @@ SPEAKERS = Experiment(
     reference="HMoE-SiMBA",
 )
 
+CONDITIONS = (
+    "clean",
+    *(f"{noise} {snr} dB" for noise in ("white", "pink", "babble") for snr in (20, 15, 10, 5, 0)),
+    *(f"reverberation {rt60} s" for rt60 in (0.3, 0.6, 1.0)),
+    "telephone band", "MP3", "Opus",
+    *(f"clipped by {gain} dB" for gain in (6, 12)),
+    *(f"pitch {semitones:+d}" for semitones in (-4, -2, 2, 4)),
+    *(f"duration x {alpha}" for alpha in (0.75, 1.33)),
+)  # fmt: skip
+"""Of test utterances; `robustness.CONDITIONS` says how each is made."""
+
+ROBUSTNESS = Experiment(
+    "robustness",
+    "Robust in complex acoustic environments?",
+    "significantly outperforming existing methods with robust performance in complex acoustic environments",
+    tuple(
+        Row(f"{name}, {condition}", changes, protocol="stratified-5-disturbed")
+        for name, changes in (
+            ("HMoE-SiMBA", {}),
+            ("HMoE-SiMBA without augmentation", {"augment": ()}),
+            ("SVM", {"model": "svm-tuned", "reading": "statistics", "augment": ()}),
+            ("CNN+Bi-GRU", TABLE_2.row("CNN+Bi-GRU").changes),
+        )
+        for condition in CONDITIONS
+    ),
+)
+
 # Leave one speaker of CASIA out, a frozen encoder and a small head: Ma et al., EmoBox, Interspeech 2024.
 ENCODERS = {"HuBERT-base": 47.23, "WavLM-large": 52.12, "Whisper-large-v3": 59.58}
 
@@ -367,7 +394,7 @@ SELECTION = Experiment(
     reference="64 channels, 80 ms a frame",
 )
 
-AUDITS = {e.name: e for e in (BASELINES, PROTOCOLS, SPEAKERS, SELECTION)}
+AUDITS = {e.name: e for e in (BASELINES, PROTOCOLS, ROBUSTNESS, SPEAKERS, SELECTION)}
 """What the paper does not show: the chapters of "The truth"."""
 
 

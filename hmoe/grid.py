@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import joblib
 from tqdm import tqdm
 
 from hmoe import bank as banks
-from hmoe import corpora
+from hmoe import corpora, robustness
 from hmoe.bank import Bank
 from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
@@ -28,8 +28,15 @@ from hmoe.experiments import Experiment, Row
 from hmoe.leaking import LEAKING
 from hmoe.paths import cache_dir, results_dir
 from hmoe.protocols import PROTOCOLS
+from hmoe.rng import stable_seed
 from hmoe.store import KEY, SAID, Store
 from hmoe.trial import Outcome, Trial, record, run_trial
+
+PRIVATE = {
+    "protocols": LEAKING,
+    "robustness": {robustness.PROTOCOL: replace(PROTOCOLS["stratified-5"], name=robustness.PROTOCOL)},
+}
+"""Protocols that one experiment has for itself."""
 
 WAIT = 3600  # s, for the first worker of a cluster
 
@@ -106,7 +113,7 @@ def trials(
         for experiment in experiments:
             for row in experiment.rows if rows is None else [experiment.row(name) for name in rows]:
                 name = protocol or row.protocol
-                known = PROTOCOLS if protocol or experiment.name != "protocols" else PROTOCOLS | LEAKING
+                known = PROTOCOLS if protocol else PROTOCOLS | PRIVATE.get(experiment.name, {})
                 if name not in known:
                     raise ConfigError("protocol", f"got {name!r}", f"known: {', '.join(PROTOCOLS)}")
                 config = profile.config(row, **overrides)
@@ -130,9 +137,12 @@ def run(
         groups.setdefault(_computation(trial), []).append(trial)
     if not groups:
         return 0
+    store.probe()  # before hours of work
     needed = {bank_key(trial): trial.config for trial in missing}
     frames_first = sorted(needed.items(), key=lambda item: -item[0][3])  # theirs come with what pooled rows need
     opened = {key: open_bank(corpus, config, workers, progress) for key, config in frames_first}
+    if disturbed := [trial for trial in missing if trial.protocol == robustness.PROTOCOL]:
+        robustness.prepare(disturbed, corpus, workers, progress)
     tasks = [joblib.delayed(_compute)(group, corpus, opened[bank_key(group[0])], store) for group in groups.values()]
     with _backend(scheduler):
         n_jobs = workers or (-1 if scheduler else joblib.cpu_count())
@@ -168,7 +178,8 @@ def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
     for trial in wanted:
         if trial.key() in done[trial.experiment]:
             continue
-        if outcome := known.get(_computation(trial)):
+        outcome = known.get(_computation(trial))
+        if outcome and trial.protocol != robustness.PROTOCOL:  # whose rows share a training, not an outcome
             record(trial, outcome, store)
         else:
             missing.append(trial)
@@ -200,16 +211,25 @@ def open_bank(corpus: Corpus, config: Config, workers: int | None = None, progre
 
 
 def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> str | TrainingError:
-    """One task: run the first trial, record it for each (they are one computation). What failed is returned."""
+    """One task: trials that are one computation, and so one outcome, or one for each condition. Returns what failed."""
     first = group[0]
     try:
-        outcome = run_trial(first, corpus, bank)
+        if first.protocol == robustness.PROTOCOL:
+            outcomes = robustness.outcomes(group, corpus, bank)
+        else:
+            outcomes = [run_trial(first, corpus, bank, checkpoint(first, corpus, store))] * len(group)
     except TrainingError as error:
         where = f"{first.experiment}, row {first.row!r}, seed {first.seed}, fold {first.split.fold}, {error.where}"
         return TrainingError(where, error.what, error.remedy)
-    for trial in group:
+    for trial, outcome in zip(group, outcomes, strict=True):
         record(trial, outcome, store)
-    return f"{first.row} {first.split.fold}: {outcome.columns['accuracy']:.1f}"
+    return f"{first.row} {first.split.fold}: {outcomes[0].columns['accuracy']:.1f}"
+
+
+def checkpoint(trial: Trial, corpus: Corpus, store: Store) -> Path:
+    """Where a trial keeps what it has trained so far: named by all that decides it, the code included."""
+    identity = (banks.content(corpus), *_computation(trial), trial.device, _source_digest(), store.root.resolve())
+    return cache_dir() / "running" / f"{stable_seed(*identity):016x}.safetensors"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -56,6 +57,19 @@ class Store:
     def done(self, experiment: str) -> set[tuple[str, ...]]:
         """The keys of the trials that need not be run again."""
         return set(self.read(experiment)[KEY].itertuples(index=False, name=None))
+
+    def probe(self) -> None:
+        """Raise `StoreError` now if a record could not be written later."""
+        folder = self.root / self.corpus
+        test = folder / f".{os.getpid()}.tmp"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            test.write_text("a line of some hundred characters, as a record is\n" * 4)
+        except OSError as error:
+            raise StoreError(folder, f"cannot be written ({error.strerror})", "choose another HMOE_RESULTS") from None
+        finally:
+            with suppress(OSError):
+                test.unlink()
 
     def append(self, record: dict[str, object], said: dict[str, str], config: Config) -> None:
         """Write one trial: its configuration and predictions first, its line last, so a line is always complete.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from torch import nn
 
 from hmoe import metrics, peers
@@ -21,6 +22,8 @@ from hmoe.protocols import Split, validation
 from hmoe.rng import stable_seed
 from hmoe.store import KEY, Store, commit, machine, now
 from hmoe.train import Run, fit, one_thread, predict
+
+DISTURBED = "-disturbed"  # a protocol that trains as the one without, and tests under conditions (chapter 18)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Trial:
 
     def randomness(self) -> int:
         """The same for every row: rows of a table differ by their configuration, not by their luck."""
-        return stable_seed(self.protocol, self.seed, self.split.fold)
+        return stable_seed(self.protocol.removesuffix(DISTURBED), self.seed, self.split.fold)
 
 
 def seen(trial: Trial, corpus: Corpus) -> Corpus:
@@ -53,20 +56,18 @@ def seen(trial: Trial, corpus: Corpus) -> Corpus:
 
 def fit_split(
     trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None, progress: bool = False
-) -> tuple[nn.Module, Run, np.ndarray]:
+) -> tuple[nn.Module | BaseEstimator, Run, np.ndarray]:
     """Train the trial's model; returns it, its history and the predicted class of each test utterance."""
     config, split, labels = trial.config, trial.split, seen(trial, corpus).labels
     speakers = seen(trial, corpus).table["speaker"].to_numpy()
     inputs = (UnrolledInputs if trial.protocol in LEAKING else Inputs).of(bank, config, trial.device, speakers)
     model = peers.build(config, len(corpus.emotions))
     if not isinstance(model, nn.Module):
-        X, _ = inputs.clean(np.arange(len(labels)))
-        X = X[:, 0].numpy()
+        X, groups = vectors(inputs, split.train), {}
         if isinstance(model, AcrossSpeakers):
-            model.fit(X[split.train], labels[split.train], speakers[split.train])
-        else:
-            model.fit(X[split.train], labels[split.train])
-        return model, Run(), model.predict(X[split.test])
+            groups = {"speakers": speakers[split.train]}
+        model.fit(X, labels[split.train], **groups)
+        return model, Run(), classes(model, inputs, split.test)
     rows, held_out = split.train, None
     if config.selection == "nested":
         rows, held_out = validation(split.train, labels, config.validation_fraction, trial.randomness() % 2**32)
@@ -76,7 +77,19 @@ def fit_split(
         lambda: peers.build(config, len(corpus.emotions)),
         inputs, labels, rows, held_out, config, trial.randomness(), checkpoint, progress,
     )  # fmt: skip
-    return model, run, predict(model, inputs, split.test).argmax(1).cpu().numpy()
+    return model, run, classes(model, inputs, split.test)
+
+
+def vectors(inputs: Inputs, rows: np.ndarray) -> np.ndarray:
+    """(len(rows), D), as scikit-learn reads them."""
+    return inputs.clean(rows)[0][:, 0].numpy()
+
+
+def classes(model: nn.Module | BaseEstimator, inputs: Inputs, rows: np.ndarray) -> np.ndarray:
+    """The predicted class of each row."""
+    if isinstance(model, nn.Module):
+        return predict(model, inputs, rows).argmax(1).cpu().numpy()
+    return model.predict(vectors(inputs, rows))
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,13 @@ def run_trial(trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None 
     start, code = time.perf_counter(), commit()  # what runs, whatever is committed while it does
     with one_thread():
         model, run, y_hat = fit_split(trial, corpus, bank, checkpoint)
+    return outcome(trial, corpus, model, run, y_hat, start, code)
+
+
+def outcome(
+    trial: Trial, corpus: Corpus, model: nn.Module | BaseEstimator, run: Run, y_hat: np.ndarray, start: float, code: str
+) -> Outcome:
+    """What there is to record of predictions `y_hat`, made by the commit `code` since `start` of the clock."""
     split = trial.split
     y = seen(trial, corpus).labels[split.test]
     scores = metrics.scores(y, y_hat, corpus.emotions)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
 from dask.distributed import LocalCluster
+from safetensors import safe_open
 
 from hmoe import grid
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.errors import ConfigError, TrainingError
+from hmoe.errors import ConfigError, StoreError, TrainingError
 from hmoe.experiments import Experiment, Row
+from hmoe.paths import cache_dir
 from hmoe.store import KEY, Store
 
 
@@ -87,6 +91,31 @@ def test_two_workers_and_kills_at_any_moment_give_the_records_of_one_undisturbed
     computed = grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), workers=2, progress=False)
     assert computed < 10  # what was recorded was not computed again
     assert tiny.same(tiny.records(tmp_path), tiny.records(uncut))
+
+
+def test_a_trial_cut_off_in_its_middle_is_taken_up_there(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINY_EPOCHS", "61")
+    start(tiny_corpus, tmp_path / "uncut", 1).communicate()
+    process = start(tiny_corpus, tmp_path / "cut", 1)
+    while not (saved := list((cache_dir() / "running").glob("*.safetensors"))):
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    with safe_open(saved[0], "pt") as file:
+        assert json.loads(file.metadata()["run"])["epoch"] % 10 == 0
+    start(tiny_corpus, tmp_path / "cut", 1).communicate()
+    assert not list((cache_dir() / "running").glob("*.safetensors"))
+    assert tiny.same(tiny.records(tmp_path / "cut"), tiny.records(tmp_path / "uncut"))
+
+
+def test_results_that_cannot_be_written_are_said_before_any_work(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    wanted = [replace(trial, config=trial.config.replace(epochs=10**6)) for trial in tiny.wanted(tiny_corpus)]
+    with pytest.raises(StoreError, match="cannot be written"):
+        grid.run(wanted, tiny_corpus, Store("tiny", tmp_path / "file"), workers=1, progress=False)
 
 
 def test_a_dask_worker_killed_in_mid_trial_changes_no_record(tiny_corpus: Corpus, uncut: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,8 +19,9 @@ SPEAKERS = {"ann": 1.4, "bob": 1.0}
 SENTENCES = 5
 RATE = 16_000
 
+EPOCHS = int(os.environ.get("TINY_EPOCHS", 3))
 SMALL = {
-    "d_model": 16, "heads": 2, "einfft_blocks": 2, "d_state": 4, "d_selected": 8, "router_width": 8, "epochs": 3,
+    "d_model": 16, "heads": 2, "einfft_blocks": 2, "d_state": 4, "d_selected": 8, "router_width": 8, "epochs": EPOCHS,
     "lr": 3e-3, "batch_size": 8, "copies": 2, "validation_fraction": 0.25,
 }  # fmt: skip
 
