@@ -66,7 +66,7 @@ PROFILES = {
         sentences=20,
         folds=2,
         changes={"epochs": 12, "lr": 1e-3, "copies": 4},
-        frames={"epochs": 4, "frame_stride": 4},
+        frames={"epochs": 4, "frame_stride": 8},
     ),
 }
 
