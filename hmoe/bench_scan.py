@@ -56,13 +56,13 @@ def measure(implementation: str, B: int, L: int, D: int, N: int) -> dict[str, fl
     for run in prepare(implementation, _inputs(2, 3, 8, 4, device)):
         run()  # compiles and loads what there is
     forward, backward = prepare(implementation, _inputs(B, L, D, N, device))
-    _forget_peak(device)
-    before = _memory("VmRSS", device)
+    forget_peak(device)
+    before = memory("VmRSS", device)
     forward_times, backward_times, started = [], [], time.perf_counter()
     while not forward_times or (time.perf_counter() - started < 6 and len(forward_times) < 50):
-        forward_times.append(_seconds(forward, device))
-        backward_times.append(_seconds(backward, device))
-    found = {"peak_mb": _memory("VmHWM", device) - before, "repeats": len(forward_times)}
+        forward_times.append(seconds(forward, device))
+        backward_times.append(seconds(backward, device))
+    found = {"peak_mb": memory("VmHWM", device) - before, "repeats": len(forward_times)}
     for name, times in (("forward", forward_times), ("backward", backward_times)):
         found[f"{name}_s"], found[f"{name}_processor_s"] = (min(column) for column in zip(*times, strict=True))
     return found
@@ -136,7 +136,7 @@ def _c_loop(implementation: str, tensors: list[Tensor]) -> Runs:
     return forward, backward
 
 
-def _seconds(run: Callable[[], object], device: str) -> tuple[float, float]:
+def seconds(run: Callable[[], object], device: str) -> tuple[float, float]:
     clock, processor = time.perf_counter(), time.process_time()
     run()
     if device == "cuda":
@@ -144,14 +144,14 @@ def _seconds(run: Callable[[], object], device: str) -> tuple[float, float]:
     return time.perf_counter() - clock, time.process_time() - processor
 
 
-def _forget_peak(device: str) -> None:
+def forget_peak(device: str) -> None:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     else:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _memory(which: str, device: str) -> float:
+def memory(which: str, device: str) -> float:
     """MB; `VmRSS` now, `VmHWM` at the peak (Linux)."""
     if device == "cuda":
         return (torch.cuda.memory_allocated() if which == "VmRSS" else torch.cuda.max_memory_allocated()) / 2**20

@@ -340,5 +340,19 @@ def bench_scan_command(quick: Annotated[bool, typer.Option(help="Small sizes onl
     typer.echo(bench_scan(quick=quick).to_string(index=False))
 
 
+@bench_app.command("cost")
+def bench_cost_command(
+    quick: Annotated[bool, typer.Option(help="Short lengths only; stores nothing.")] = False,
+) -> None:
+    """Time parts against length, count operations, measure the real-time factor; writes `results/bench/cost-*.csv`.
+
+    Example: `hmoe bench cost --quick`
+    """
+    from hmoe.bench_cost import bench_cost
+
+    for name, table in bench_cost(quick=quick).items():
+        typer.echo(f"{name}\n{table.to_string(index=False)}\n")
+
+
 if __name__ == "__main__":
     main()

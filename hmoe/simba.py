@@ -55,8 +55,10 @@ def transform(fft: Callable[..., Tensor], x: Tensor, lengths: Tensor | None) -> 
     `x` (B, T, blocks, width), complex. Utterances of equal length go through one call; beyond an utterance's
     length the result is zero.
     """
+    # Contiguous, because PyTorch 2.13's CPU transform of a permuted tensor, which is what a block-diagonal product
+    # gives, writes beyond its memory at some lengths (B = 1, T = 400 among them).
     if lengths is None:
-        return fft(x, dim=(1, 2), norm="ortho")
+        return fft(x.contiguous(), dim=(1, 2), norm="ortho")
     out = torch.zeros_like(x)
     for length in torch.unique(lengths).tolist():
         rows = (lengths == length).nonzero()[:, 0]

@@ -282,3 +282,18 @@ def test_dropout_acts_in_training_alone() -> None:
     torch.testing.assert_close(model(x), model(x), rtol=0, atol=0)
     model.train()
     assert not torch.equal(model(x), model(x))
+
+
+def test_the_transform_is_given_contiguous_memory() -> None:
+    """PyTorch 2.13's FFT of a permuted tensor writes beyond its memory; the process is aborted sooner or later."""
+    seen: list[bool] = []
+
+    def spy(x: Tensor, **options: object) -> Tensor:
+        seen.append(x.is_contiguous())
+        return torch.fft.ifft2(x, **options)
+
+    permuted = torch.randn(4, 6, 8, dtype=torch.complex64).permute(1, 0, 2)[None]  # as a block-diagonal product gives
+    assert not permuted.is_contiguous()
+    for lengths in (None, torch.tensor([5])):
+        transform(spy, permuted, lengths)
+    assert seen == [True, True]
