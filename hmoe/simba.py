@@ -62,7 +62,7 @@ def transform(fft: Callable[..., Tensor], x: Tensor, lengths: Tensor | None) -> 
     out = torch.zeros_like(x)
     for length in torch.unique(lengths).tolist():
         rows = (lengths == length).nonzero()[:, 0]
-        out[rows, :length] = fft(x[rows, :length], dim=(1, 2), norm="ortho")
+        out[rows, :length] = fft(x[rows, :length].contiguous(), dim=(1, 2), norm="ortho")
     return out
 
 
