@@ -53,14 +53,18 @@ def build(
         shutil.copytree(PROJECT / "book", source / "book", dirs_exist_ok=True)
         for name in ("_config.yml", "_toc.yml"):
             shutil.copy2(PROJECT / name, source / name)
+        (source / "notebooks").mkdir(exist_ok=True)
+        inputs = fingerprint(parameters)
+        executed = execute(parameters, jobs)
+        if fingerprint(parameters) != inputs:  # trials were recorded: once more, to show them; nothing is trained again
+            executed = execute(parameters, jobs)
+        for notebook in executed:
+            shutil.copy2(notebook, source / "notebooks" / f"{notebook.name.split('.')[0]}.ipynb")
         fragments = pages.fragments()
         for name, text in fragments.items():
             _write_if_new(source / "book" / "generated" / name, text)
         readme = PROJECT / "README.md"
         _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), fragments["headline.md"]))
-        (source / "notebooks").mkdir(exist_ok=True)
-        for notebook in execute(parameters, jobs):
-            shutil.copy2(notebook, source / "notebooks" / f"{notebook.name.split('.')[0]}.ipynb")
         program = Path(sys.executable).with_name("jupyter-book")
         command = [program, "build", "-q", "-W", "-n", "--keep-going", "--path-output", PROJECT, source]
         if subprocess.run(command).returncode:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from hmoe import claims, report
-from hmoe.experiments import EXPERIMENTS, experiment
+from hmoe.experiments import AUDITS, EXPERIMENTS, experiment
 from hmoe.store import Store
 
 RECORDED = "casia"
@@ -65,7 +65,9 @@ def entries() -> list[dict[str, Any]]:
 def deviations(store: Store) -> str:
     """A section for each of `entries`, with the accuracies that are recorded of its effect."""
     accuracy = {
-        (each.name, row.name): row.accuracy for each in EXPERIMENTS.values() for row in report.rows(store, each)
+        (each.name, row.name): row.accuracy
+        for each in (EXPERIMENTS | AUDITS).values()
+        for row in report.rows(store, each)
     }
     return "\n".join(_section(entry, accuracy) for entry in entries())
 

@@ -139,7 +139,7 @@ PROTOCOLS = {
 def manifest(corpus: Corpus, seeds: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
     """id by (protocol, seed): the fold in which an utterance is tested. Committed for CASIA, so folds are public."""
     columns = {"id": corpus.table["id"]}
-    for name in ("stratified-5", "sentence-5", "speaker"):
+    for name in ("stratified-5", "sentence-5", "speaker", "speaker-sentence"):
         for seed in seeds if name != "speaker" else seeds[:1]:
             fold = np.empty(len(corpus.table), object)
             for split in PROTOCOLS[name].splits(corpus, seed):

@@ -85,7 +85,7 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
         trials = records[(records[list(wanted)] == list(wanted.values())).all(axis=1)]
         if len(trials):
             share = share_tested(trials)
-            estimates = {metric: interval(trials[metric].to_numpy(), share) for metric in (*METRICS, "uar")}
+            estimates = {metric: _possible(interval(trials[metric].to_numpy(), share)) for metric in (*METRICS, "uar")}
             found[row.name] = RowReport(row.name, estimates, row.paper, trials)
     others = [name for name in found if name != experiment.reference]
     if experiment.reference in found and others:
@@ -101,6 +101,11 @@ def share_tested(trials: pd.DataFrame, suffix: str = "") -> float:
     """n_test / n_train, for the correction of intervals; of a leaking protocol as if all its copies were scored."""
     clean_alone = COPIES + 1 if trials["protocol"].iloc[0].endswith("-clean") else 1
     return clean_alone * float((trials[f"n_test{suffix}"] / trials[f"n_train{suffix}"]).mean())
+
+
+def _possible(estimate: Estimate) -> Estimate:
+    """A percentage lies between 0 and 100; a t interval does not know."""
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 100.0)) if estimate.n > 1 else estimate
 
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
@@ -295,7 +300,8 @@ def provenance(store: Store, experiment: Experiment, rows: list[RowReport]) -> s
     span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return (
         f"results/{store.corpus}/{experiment.name}.csv: corpus {store.corpus}, protocol {distinct['protocol']}, "
-        f"selection {distinct['selection']}, {len(trials)} trials (seeds {distinct['seed']}), "
+        f"selection {distinct['selection']}, {len(trials)} trials (seeds {distinct['seed']}), 95 % intervals by the "
+        f"corrected resampled t-test (Nadeau and Bengio), "
         f"{trials['n_test'].iloc[0]} test utterances a fold, {distinct['device']} ({distinct['machine']}), "
         f"commit {distinct['commit']}, {span}"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from hmoe import pages, report
 from hmoe.config import Config
-from hmoe.experiments import EXPERIMENTS, experiment
+from hmoe.experiments import experiment, experiment
 from hmoe.paths import results_dir
 from hmoe.store import Store
 
@@ -29,7 +29,7 @@ def test_a_switch_is_a_field_whose_default_comes_first(entry: dict) -> None:
         for value in values:
             Config(**{field: value})  # refuses what is not allowed
     for name, row in entry.get("effect", []):
-        assert EXPERIMENTS[name].row(row)
+        assert experiment(name).row(row)
 
 
 def test_every_question_that_the_configuration_names_is_on_the_page() -> None:

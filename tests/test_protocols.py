@@ -191,6 +191,7 @@ def test_the_manifest_says_for_each_seed_where_an_utterance_is_tested() -> None:
     table = manifest(whole, seeds=(0, 1))
     assert list(table.columns) == [
         "id", "stratified-5.0", "stratified-5.1", "sentence-5.0", "sentence-5.1", "speaker.0",
+        "speaker-sentence.0", "speaker-sentence.1",
     ]  # fmt: skip
     for split in PROTOCOLS["stratified-5"].splits(whole, 1):
         assert (table["stratified-5.1"].iloc[split.test] == split.fold).all()

@@ -53,6 +53,13 @@ def test_rows_stand_in_the_papers_order_with_their_intervals(store: Store) -> No
         assert set(row.estimates) == {*METRICS, "uar"}
 
 
+def test_an_interval_of_percentages_stays_between_0_and_100(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    write(store, FULL, [2, 98])
+    (full,) = report.rows(store, TABLE)
+    assert (full.accuracy.low, full.accuracy.mean, full.accuracy.high) == (0, 50, 100)
+
+
 def test_a_verdict_says_whether_the_papers_number_lies_in_our_interval(store: Store) -> None:
     full, cut, poor = report.rows(store, TABLE)
     assert full.accuracy.holds(82.0)
