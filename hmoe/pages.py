@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from hmoe import claims, report
+from hmoe import claims, found, report
 from hmoe.experiments import AUDITS, EXPERIMENTS, experiment
 from hmoe.store import Store
 
@@ -19,7 +19,13 @@ RECORDED = "casia"
 def fragments() -> dict[str, str]:
     """Every generated part as MyST, by its file name in `book/generated/`, which pages include."""
     store = Store(RECORDED)
-    return {"headline.md": headline(store), "deviations.md": deviations(store), "claims.md": claims.page(store)}
+    return {
+        "found.md": found.page(store),
+        "cite.md": found.cite(found.Recorded(store)),
+        "headline.md": headline(store),
+        "deviations.md": deviations(store),
+        "claims.md": claims.page(store),
+    }
 
 
 def headline(store: Store) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from hmoe import pages, report
 from hmoe.config import Config
-from hmoe.experiments import experiment, experiment
+from hmoe.experiments import experiment
 from hmoe.paths import results_dir
 from hmoe.store import Store
 

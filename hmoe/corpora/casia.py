@@ -23,10 +23,14 @@ def grammar(path: PurePath) -> Utterance:
         sentence, label, speaker = path.stem, path.parts[-2], path.parts[-3]
     else:
         raise CorpusError(
-            path, "not named as CASIA is", "expected SPEAKER/EMOTION/201.wav or EMOTION/201-angry-SPEAKER.wav: rename or remove it"
+            path,
+            "not named as CASIA is",
+            "rename it to SPEAKER/EMOTION/201.wav or EMOTION/201-angry-SPEAKER.wav, or remove it",
         )
     known = SPEAKERS.get(speaker.lower())
     if known is None:
-        raise CorpusError(path, f"unknown speaker {speaker!r}", f"known are {', '.join(SPEAKERS.values())}: rename or remove it")
+        raise CorpusError(
+            path, f"unknown speaker {speaker!r}", f"known are {', '.join(SPEAKERS.values())}: rename or remove it"
+        )
     name = emotion(label, path)
     return Utterance(f"{known}-{name}-{sentence}", known, name, sentence)

@@ -1,0 +1,65 @@
+"""The front page says what the records say, and nothing of what is not recorded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hmoe import found
+from hmoe.experiments import experiment
+from hmoe.store import COLUMNS, Store
+
+
+def write(store: Store, name: str, row: str, accuracies: list[float]) -> None:
+    chosen = experiment(name).row(row)
+    config = chosen.config()
+    for fold, accuracy in enumerate(accuracies):
+        record = dict.fromkeys(COLUMNS, accuracy) | {"n_train": 400, "n_test": 100, "best_epoch": 1, "parameters": 1}
+        record |= {"experiment": name, "row": row, "reading": config.reading, "protocol": chosen.protocol}
+        record |= {"selection": config.selection, "seed": 0, "fold": fold, "config": config.key(), "device": "cpu"}
+        record |= {"commit": "0123456789", "machine": "a machine", "date": "2026-01-01T00:00Z"}
+        store.append(record, {"letters": "a=x", "predicted": "a", "actual": "a"}, config)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store("casia", tmp_path)
+    write(store, "table2", "HMoE-SiMBA", [70, 72, 74, 76, 78])
+    write(store, "protocols", "HMoE-SiMBA, nested selection", [70, 72, 74, 76, 78])
+    write(store, "protocols", "HMoE-SiMBA, new speaker", [20, 30, 40, 50])
+    return store
+
+
+def test_every_number_is_that_of_the_records(store: Store) -> None:
+    said = found.sentences(found.Recorded(store))
+    assert any("**74.0 [" in each and "(5 trials)" in each for each in said)
+    assert any("+39.0 points" in each and "**35.0 [" in each for each in said)
+
+
+def test_what_is_not_recorded_is_not_mentioned(store: Store) -> None:
+    said = " ".join(found.sentences(found.Recorded(store)))
+    assert "frames" not in said
+    assert "linear" not in said
+    assert "nan" not in said
+
+
+def test_the_number_to_cite_is_that_of_a_new_voice(store: Store) -> None:
+    cited = found.cite(found.Recorded(store))
+    assert cited.startswith("Cite **35.0 [")
+    assert "commit 0123456789" in cited
+
+
+def test_an_empty_store_says_so(tmp_path: Path) -> None:
+    nothing = Store("casia", tmp_path)
+    assert "not recorded yet" in found.cite(found.Recorded(nothing))
+
+
+def test_the_figure_shows_each_row_that_is_recorded(store: Store) -> None:
+    page = found.page(store)
+    label = re.search(r'aria-label="([^"]*)"', page)[1]
+    assert "voices known 74.0" in label and "a new voice 35.0" in label
+    assert "frames" not in label
+    assert np.isfinite([float(x) for x in re.findall(r"known (\d+\.\d)", label)]).all()
