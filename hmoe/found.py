@@ -111,8 +111,8 @@ def _strangers(r: Recorded) -> str:
 def _linear(r: Recorded) -> str:
     best = r("speakers", "both, own scale")
     return (
-        f"Two linear classifiers on spectra and prosody, each speaker on an own scale, recognise {_accuracy(best)} of a "
-        f"new speaker's utterances without any pre-trained network (frozen encoders, one utterance at a time: "
+        f"Two linear classifiers on spectra and prosody, each speaker on an own scale, recognise {_accuracy(best)} of "
+        f"a new speaker's utterances without any pre-trained network (frozen encoders, one utterance at a time: "
         f"{', '.join(f'{name} {value:.0f}' for name, value in ENCODERS.items())})."
     )
 
@@ -160,10 +160,10 @@ def cite(recorded: Recorded) -> str:
     where = f"results/{recorded.store.corpus}/, commit {', '.join(sorted(trials['commit'].unique()))}"
     return (
         f"Cite **{new.accuracy} %**, its accuracy on CASIA for a voice that it never heard (one speaker left out, "
-        f"{new.accuracy.n} folds, nested selection; chance is 16.7 %). That is what a user of the model will see: nobody "
-        f"who calls a machine is one of the four actors of CASIA. To compare with papers that test known voices, cite "
-        f"{known.accuracy} % (stratified 5-fold, nested selection, {known.accuracy.n} trials) beside it, and say that it "
-        f"is of known voices. Do not cite {PAPER}: nobody has seen it happen twice.\n\n{where}\n"
+        f"{new.accuracy.n} folds, nested selection; chance is 16.7 %). That is what a user of the model will see, "
+        f"who is none of the four actors of CASIA. To compare with papers that test known voices, cite "
+        f"{known.accuracy} % beside it (stratified 5-fold, nested selection, {known.accuracy.n} trials), and say "
+        f"that it is of known voices. Do not cite {PAPER}: nobody has seen it happen twice.\n\n{where}\n"
     )
 
 

@@ -55,15 +55,25 @@ def transform(fft: Callable[..., Tensor], x: Tensor, lengths: Tensor | None) -> 
     `x` (B, T, blocks, width), complex. Utterances of equal length go through one call; beyond an utterance's
     length the result is zero.
     """
-    # Contiguous, because PyTorch 2.13's CPU transform of a permuted tensor, which is what a block-diagonal product
-    # gives, writes beyond its memory at some lengths (B = 1, T = 400 among them).
     if lengths is None:
-        return fft(x.contiguous(), dim=(1, 2), norm="ortho")
+        return _safely(fft, x)
     out = torch.zeros_like(x)
     for length in torch.unique(lengths).tolist():
         rows = (lengths == length).nonzero()[:, 0]
-        out[rows, :length] = fft(x[rows, :length].contiguous(), dim=(1, 2), norm="ortho")
+        out[rows, :length] = _safely(fft, x[rows, :length])
     return out
+
+
+def _safely(fft: Callable[..., Tensor], x: Tensor) -> Tensor:
+    """`fft` of contiguous memory, forward and backward.
+
+    PyTorch 2.13's CPU transform of a permuted tensor, which a block-diagonal product gives, writes beyond its memory at
+    some lengths (B = 1, T = 400 among them); the process is then aborted, sooner or later.
+    """
+    result = fft(x.contiguous(), dim=(1, 2), norm="ortho")
+    if result.requires_grad:
+        result.register_hook(Tensor.contiguous)  # of its gradient, which is transformed back
+    return result
 
 
 class ChannelSelection(nn.Module):

@@ -132,7 +132,7 @@ def test_the_same_table_from_other_layouts(casia: Path, tmp_path: Path, name: Ca
     [
         ("lisi/angry/201.wav", "unknown speaker 'lisi'; known are liuchanhg, wangzhe, zhaoquanyin, ZhaoZuoxiang"),
         ("wangzhe/bored stiff/201.wav", "unknown emotion 'bored stiff'; rename it to one of anger, sadness, "),
-        ("wangzhe/angry/copy of 201.wav", "not named as CASIA is; expected SPEAKER/EMOTION/201.wav or"),
+        ("wangzhe/angry/copy of 201.wav", "not named as CASIA is; rename it to SPEAKER/EMOTION/201.wav or"),
         ("angry/203-happy-wangzhe.wav", "'happy' lies in the folder 'angry'; move or rename it"),
         ("misc/203-happy-wangzhe.wav", "unknown emotion 'misc'; rename it"),
         ("angry/203-angry-lisi.wav", "unknown speaker 'lisi'; known are"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -284,16 +285,28 @@ def test_dropout_acts_in_training_alone() -> None:
     assert not torch.equal(model(x), model(x))
 
 
-def test_the_transform_is_given_contiguous_memory() -> None:
+class Spy(torch.autograd.Function):
+    """An inverse FFT that notes whether what it and its gradient are given is contiguous."""
+
+    seen: ClassVar[list[bool]] = []
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        Spy.seen.append(x.is_contiguous())
+        return torch.fft.ifft2(x, dim=(1, 2), norm="ortho")
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        Spy.seen.append(gradient.is_contiguous())
+        return torch.fft.fft2(gradient, dim=(1, 2), norm="ortho")
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([5])])
+def test_the_transform_and_its_gradient_are_given_contiguous_memory(lengths: Tensor | None) -> None:
     """PyTorch 2.13's FFT of a permuted tensor writes beyond its memory; the process is aborted sooner or later."""
-    seen: list[bool] = []
-
-    def spy(x: Tensor, **options: object) -> Tensor:
-        seen.append(x.is_contiguous())
-        return torch.fft.ifft2(x, **options)
-
-    permuted = torch.randn(4, 6, 8, dtype=torch.complex64).permute(1, 0, 2)[None]  # as a block-diagonal product gives
-    assert not permuted.is_contiguous()
-    for lengths in (None, torch.tensor([5])):
-        transform(spy, permuted, lengths)
-    assert seen == [True, True]
+    x = torch.randn(4, 6, 8, dtype=torch.complex64).permute(1, 0, 2)[None].requires_grad_()
+    assert not x.is_contiguous()  # as a block-diagonal product gives it
+    Spy.seen.clear()
+    out = transform(lambda x, **_: Spy.apply(x), x, lengths)
+    out.backward(torch.randn(4, 6, 8, dtype=torch.complex64).permute(1, 0, 2)[None])
+    assert Spy.seen == [True, True]
