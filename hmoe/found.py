@@ -76,9 +76,9 @@ def _intent(r: Recorded) -> str:
 def _baseline(r: Recorded) -> str:
     plain, careful = r("table2", "SVM"), r("protocols", "SVM, nested selection")
     return (
-        f"The paper's support vector machine stands at {TABLE_2.row('SVM').paper['accuracy']} %. Ours with the library's "
-        f"defaults on unscaled features stands at {plain.accuracy} %; standardised, tuned inside the training "
-        f"utterances and given deviations and percentiles, it reaches {_accuracy(careful)}."
+        f"The paper's support vector machine stands at {TABLE_2.row('SVM').paper['accuracy']} %. Ours with the "
+        f"library's defaults on unscaled features stands at {plain.accuracy} %; standardised, tuned inside the "
+        f"training utterances and given deviations and percentiles, it reaches {_accuracy(careful)}."
     )
 
 

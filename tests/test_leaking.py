@@ -44,12 +44,13 @@ def test_a_row_is_one_copy_of_one_utterance(tiny_corpus: Corpus, reading: str) -
     config = Config(reading=reading, copies=COPIES)
     bank, n = grid.open_bank(tiny_corpus, config, workers=1, progress=False), len(tiny_corpus)
     plain, leaking = Inputs.of(bank, config), UnrolledInputs.of(bank, config)
-    rows, any_copies = np.array([3, n + 3, 2 * n + 7]), np.array([1, 2, 1])
-    wanted, lengths = plain.batch(np.array([3, 3, 7]), np.array([0, 1, 2]))
+    rows, any_copies = np.array([5, n + 5, 2 * n + 8]), np.array([1, 2, 1])
+    wanted, lengths = plain.batch(np.array([5, 5, 8]), np.array([0, 1, 2]))
     found, found_lengths = leaking.batch(rows, any_copies)
     assert found.equal(wanted)
+    assert not wanted[0].equal(wanted[1])  # the copy differs from its utterance, or this test could not fail
     assert lengths is None or found_lengths.equal(lengths)
-    assert (leaking.lengths(rows, any_copies) == plain.lengths(np.array([3, 3, 7]), np.array([0, 1, 2]))).all()
+    assert (leaking.lengths(rows, any_copies) == plain.lengths(np.array([5, 5, 8]), np.array([0, 1, 2]))).all()
 
 
 def test_a_trial_is_scored_against_the_labels_of_the_rows_that_it_names(tiny_corpus: Corpus, tmp_path: Path) -> None:
