@@ -173,6 +173,6 @@ def page(store: Store, draw: Callable[[Recorded], str] = figure) -> str:
     """The generated part of the front page."""
     recorded = Recorded(store)
     said = "\n".join(f"{k}. {sentence}" for k, sentence in enumerate(sentences(recorded), 1))
-    if not said:
+    if not any((name, row) in recorded.rows for _, name, row in SHOWN):
         return f"No trial on {store.corpus} has been recorded yet.\n"
     return f"{draw(recorded)}\n{said}\n"

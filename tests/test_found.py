@@ -55,6 +55,7 @@ def test_the_number_to_cite_is_that_of_a_new_voice(store: Store) -> None:
 def test_an_empty_store_says_so(tmp_path: Path) -> None:
     nothing = Store("casia", tmp_path)
     assert "not recorded yet" in found.cite(found.Recorded(nothing))
+    assert "has been recorded yet" in found.page(nothing)
 
 
 def test_the_figure_shows_each_row_that_is_recorded(store: Store) -> None:
