@@ -111,7 +111,7 @@ def _strangers(r: Recorded) -> str:
 def _linear(r: Recorded) -> str:
     best = r("speakers", "both, own scale")
     return (
-        f"Two linear classifiers on spectra and prosody, each speaker on an own scale, recognise {_accuracy(best)} of "
+        f"Two linear classifiers on spectra and prosody, each on the speaker's own scale, recognise {_accuracy(best)} of "
         f"a new speaker's utterances without any pre-trained network (frozen encoders, one utterance at a time: "
         f"{', '.join(f'{name} {value:.0f}' for name, value in ENCODERS.items())})."
     )
@@ -137,6 +137,7 @@ def _ablation(r: Recorded) -> str:
 def figure(recorded: Recorded) -> str:
     """The figure of the page as the `drawing` directive."""
     known = [(line, recorded.rows[name, row].accuracy) for line, name, row in SHOWN if (name, row) in recorded.rows]
+    figures.use()
     fig, ax = plt.subplots(figsize=(8, 1.4 + 0.36 * len(known)))
     plots.intervals(ax, [line for line, _ in known], [accuracy for _, accuracy in known], [float("nan")] * len(known))
     ax.axvline(PAPER, color=figures.COLOURS[1], linewidth=2, label="the paper's claim")
