@@ -111,8 +111,8 @@ def _strangers(r: Recorded) -> str:
 def _linear(r: Recorded) -> str:
     best = r("speakers", "both, own scale")
     return (
-        f"Two linear classifiers on spectra and prosody, each on the speaker's own scale, recognise {_accuracy(best)} of "
-        f"a new speaker's utterances without any pre-trained network (frozen encoders, one utterance at a time: "
+        f"Two linear classifiers on spectra and prosody, on each speaker's own scale, recognise {_accuracy(best)} "
+        f"of a new speaker's utterances without any pre-trained network (frozen encoders, one utterance at a time: "
         f"{', '.join(f'{name} {value:.0f}' for name, value in ENCODERS.items())})."
     )
 
