@@ -1,0 +1,71 @@
+"""Operations are counted as they are defined, growth is read off as it is; every part runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hmoe import bench_cost, peers
+from hmoe.experiments import TABLE_2
+from hmoe.mamba import Mamba
+from hmoe.model import count_parameters
+
+
+@pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
+def test_the_exponent_of_a_power_law_is_its_power(power: float) -> None:
+    lengths = pd.Series(bench_cost.LENGTHS, dtype=float)
+    assert bench_cost.exponent(lengths, 3e-6 * lengths**power) == pytest.approx(power)
+    flat_first = 3e-6 * lengths**power + 3e-6 * 100**power  # a fixed cost bends the short end alone
+    assert bench_cost.exponent(lengths, flat_first) == pytest.approx(power, abs=0.1)
+
+
+class Given(nn.Module):
+    """A module in the shape of a model: `forward(x, lengths)`."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        found = self.inner(x)
+        return found[0] if isinstance(found, tuple) else found
+
+
+def count(inner: nn.Module, T: int, D: int) -> int:
+    return bench_cost.operations(Given(inner), torch.randn(1, T, D), torch.tensor([T]))
+
+
+def test_operations_of_a_product_a_recurrence_and_a_scan() -> None:
+    assert count(nn.Linear(8, 5), 7, 8) == 2 * 7 * 8 * 5
+    assert count(nn.LSTM(8, 6, batch_first=True), 7, 8) == 2 * 7 * 4 * 6 * (8 + 6)
+    few, many = (count(Mamba(8, d_state=N), 7, 8) for N in (4, 9))
+    projected = 2 * 7 * 16 * 2  # to one more B and one more C, from 16 inner channels
+    assert many - few == (9 - 4) * (7 * 7 * 16 + projected)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "Transformer", "HMoE-SiMBA"])
+def test_a_network_that_reads_one_vector_multiplies_nearly_each_of_its_numbers_once(name: str) -> None:
+    config = TABLE_2.row(name).config()
+    model, x = peers.build(config, 6), torch.randn(1, 1, sum(config.dims.values()))
+    idle = sum(p.numel() for module in model.modules() if isinstance(module, Mamba) for p in [module.A_log])
+    found = bench_cost.operations(model, x, torch.tensor([1])) / 2
+    assert 0.7 < found / (count_parameters(model) - idle) < 1.3
+
+
+@pytest.mark.parametrize("part", bench_cost.PARTS)
+def test_every_part_keeps_the_length_and_learns(part: str) -> None:
+    module, x = bench_cost.PARTS[part](), torch.randn(1, 12, bench_cost.WIDTH)
+    out = module(x)
+    assert out.shape[:2] == (1, 12)
+    out.square().mean().backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in module.parameters())
+
+
+def test_a_measurement_is_positive_and_in_a_process_of_its_own() -> None:
+    table = bench_cost.curves((16,)).set_index("part")
+    assert list(table.index) == list(bench_cost.PARTS)
+    assert (table[["forward_s", "step_s"]] > 0).all().all()
+    assert np.isfinite(table["peak_mb"]).all()
