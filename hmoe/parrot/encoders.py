@@ -3,7 +3,7 @@
     load("openwakeword")(samples, 16_000).pooled
 
 Names: `openwakeword` and `resemblyzer`, whose weights come inside their PyPI packages; `mamba-0`, `attention-0`, ...
-made by `hmoe pretrain`; a `.safetensors` file of the same kind; all else is a Hugging Face model, by name or local folder.
+made by `hmoe pretrain`; a `.safetensors` file of the same kind; all else is Hugging Face's, by name or local folder.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ class Resemblyzer(Encoder):
 
     def frames(self, samples: np.ndarray) -> Tensor:
         level = 10 ** (-30 / 20) / np.sqrt(np.mean(samples**2))  # -30 dBFS, where it is quieter
-        mel = librosa.feature.melspectrogram(
-            y=samples * max(1.0, level), sr=RATE, n_fft=400, hop_length=160, n_mels=40
-        )
+        mel = librosa.feature.melspectrogram(y=samples * max(1.0, level), sr=RATE, n_fft=400, hop_length=160, n_mels=40)
         return self.lstm(torch.from_numpy(mel.T.astype(np.float32))[None])[0][0]
 
 
@@ -133,7 +131,9 @@ class HuggingFace(Encoder):
         try:
             from transformers import AutoFeatureExtractor, AutoModel
         except ImportError:
-            raise ConfigError(f"encoder {name!r}", "needs transformers", "pip install 'transformers>=4.45,<6'") from None
+            raise ConfigError(
+                f"encoder {name!r}", "needs transformers", "pip install 'transformers>=4.45,<6'"
+            ) from None
         try:
             self.prepare = AutoFeatureExtractor.from_pretrained(name)
             model, told = AutoModel.from_pretrained(name, output_loading_info=True, use_safetensors=True)
