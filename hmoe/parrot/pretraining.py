@@ -1,4 +1,4 @@
-"""Masked patches: an encoder learns to fill in hidden parts of unlabelled speech (SSAMBA; here without contrast)."""
+"""Masked patches: an encoder learns to fill in hidden parts of unlabelled speech (Audio Mamba, Yadav and Tan 2024)."""
 
 from __future__ import annotations
 
