@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -272,3 +273,15 @@ def test_every_pair_is_measured_on_known_and_on_new_speakers() -> None:
     known = {row.name for row in ROWS.rows if row.protocol == "stratified-5"}
     assert {f"{name}, new speaker" for name in known} == {row.name for row in ROWS.rows if row.protocol == "speaker"}
     assert ROWS.reference in known
+
+
+def test_resemblyzers_states_are_those_of_its_own_recipe() -> None:
+    if encoders.find_spec("resemblyzer") is None:
+        pytest.skip("resemblyzer is not installed")
+    encoder = encoders.load("resemblyzer")
+    quiet = 0.01 * VOICE
+    loud = quiet * 10 ** (-30 / 20) / np.sqrt(np.mean(quiet**2))
+    mel = librosa.feature.melspectrogram(y=loud, sr=RATE, n_fft=400, hop_length=160, n_mels=40)
+    with torch.no_grad():
+        expected = encoder.lstm(torch.from_numpy(mel.T.astype(np.float32))[None])[0][0]
+    assert encoder(quiet, RATE).frames == pytest.approx(expected.numpy(), abs=1e-4)

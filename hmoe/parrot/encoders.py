@@ -15,12 +15,12 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import librosa
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hmoe import audio
+from hmoe import audio, features
+from hmoe.config import Features
 from hmoe.errors import AudioError, ConfigError
 from hmoe.parrot.pretraining import load_encoder
 from hmoe.parrot.ssamba import FRAMES, PER_STEP, SIZES, log_mel
@@ -95,6 +95,7 @@ class Resemblyzer(Encoder):
     """
 
     identity, width, rate = "resemblyzer-0.1.4", 256, 100.0
+    GRID = Features(n_fft=400)  # 25 ms every 10 ms
 
     def __init__(self) -> None:
         folder = packaged("resemblyzer", "pip install --no-deps Resemblyzer==0.1.4")
@@ -104,7 +105,7 @@ class Resemblyzer(Encoder):
 
     def frames(self, samples: np.ndarray) -> Tensor:
         level = 10 ** (-30 / 20) / np.sqrt(np.mean(samples**2))  # -30 dBFS, where it is quieter
-        mel = librosa.feature.melspectrogram(y=samples * max(1.0, level), sr=RATE, n_fft=400, hop_length=160, n_mels=40)
+        mel = features.mel_filters(RATE, 400, 40) @ features.power(samples * max(1.0, level), self.GRID)
         return self.lstm(torch.from_numpy(mel.T.astype(np.float32))[None])[0][0]
 
 
