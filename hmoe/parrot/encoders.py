@@ -110,7 +110,10 @@ class Resemblyzer(Encoder):
 
 
 class Patches(Encoder):
-    """An encoder of `hmoe pretrain`, or a published one converted to the same names."""
+    """An encoder of `hmoe pretrain`, or one trained elsewhere whose weights were given our names, sizes and header.
+
+    Blocks that read in both directions, as SSAMBA's do, have other weights and are refused.
+    """
 
     def __init__(self, path: Path) -> None:
         self.model = load_encoder(path)
