@@ -92,9 +92,9 @@ class Augmenting(Section):
 class Architecture(Section):
     """§3.4 to §3.6."""
 
-    reading: Literal["pooled", "frames", "modalities", "features", "statistics", "prosody", "statistics+prosody"] = (
-        "pooled"  # Q1; see `inputs`
-    )
+    reading: Literal[
+        "pooled", "frames", "modalities", "features", "statistics", "prosody", "statistics+prosody", "embeddings"
+    ] = "pooled"  # Q1; see `inputs`
     modalities: tuple[Modality, ...] = ("mfcc", "mel", "chroma")  # Q15: a removed one loses its columns everywhere
     standardise: bool = True  # Q10: with statistics of the training utterances
     by_speaker: bool = False  # first each speaker's own mean and deviation, which need no labels (chapter 20)
@@ -122,6 +122,11 @@ class Architecture(Section):
     d_state: int = Field(256, gt=0)  # fig. 2; each Mamba block scales it (Q4)
     expand: int = Field(2, ge=1)  # Mamba
     d_conv: int = Field(4, ge=1)  # Mamba
+
+    encoders: tuple[str, ...] = ()  # PARROT: one or two names of `hmoe.parrot.encoders`, or "hmoe-simba"
+    fusion: Literal["parrot", "concatenation", "hadamard", "transport"] = "parrot"
+    plan: Literal["batch", "anchors"] = "batch"  # whom a tested utterance is transported among
+    filters: int = Field(64, ge=1)  # of a branch's first convolution; the second has twice as many
 
 
 class Training(Section):

@@ -26,6 +26,8 @@ from hmoe.corpora import Corpus
 from hmoe.errors import ConfigError, TrainingError
 from hmoe.experiments import Experiment, Row
 from hmoe.leaking import LEAKING
+from hmoe.parrot import cached
+from hmoe.parrot.cached import Embeddings
 from hmoe.paths import cache_dir, results_dir
 from hmoe.protocols import PROTOCOLS
 from hmoe.rng import stable_seed
@@ -194,17 +196,21 @@ def _computation(trial: Trial) -> tuple[str, ...]:
     return _identity(dict(zip(KEY, trial.key(), strict=True)))
 
 
-def bank_key(trial: Trial) -> tuple[str, str, int, int, bool]:
+def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...]]:
     """Trials with equal keys read the same bank."""
     config = trial.config
     copies = config.copies if config.augment else 0
     augmenting = config.only(Augmenting).key() if copies else ""
     stride = config.frame_stride if config.reading == "frames" else 0
-    return config.only(Features).key(), augmenting, copies, stride, "prosody" in config.reading
+    return config.only(Features).key(), augmenting, copies, stride, "prosody" in config.reading, config.encoders
 
 
-def open_bank(corpus: Corpus, config: Config, workers: int | None = None, progress: bool = True) -> Bank:
-    """The features that a configuration needs; what is not on disk yet is computed now."""
+def open_bank(
+    corpus: Corpus, config: Config, workers: int | None = None, progress: bool = True
+) -> Bank | Embeddings:  # fmt: skip
+    """The features or embeddings that a configuration needs; what is not on disk yet is computed now."""
+    if config.reading == "embeddings":
+        return cached.build(corpus, config, workers, progress)
     copies = config.copies if config.augment else 0
     wanted = {"frames": config.reading == "frames", "prosody": "prosody" in config.reading}
     return banks.build(corpus, config, copies=copies, workers=workers, progress=progress, **wanted)

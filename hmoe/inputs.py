@@ -21,8 +21,8 @@ class Inputs:
     """Batches of one reading.
 
     `frames`: (B, T, D) padded, with lengths. `statistics`: (B, 1, 5 D); `prosody`: (B, 1, P); both side by side:
-    (B, 1, 5 D + P). All others read the pooled vector of eq. 3 as (B, 1, D); `modalities` and `features` take it
-    apart inside the model.
+    (B, 1, 5 D + P). `embeddings`: (B, 1, D), of encoders (`hmoe.parrot.cached`). All others read the pooled vector of
+    eq. 3 as (B, 1, D); `modalities` and `features` take it apart inside the model.
     """
 
     bank: Bank
@@ -60,8 +60,8 @@ class Inputs:
             sequences = [torch.from_numpy(frames) for frames in self.bank.frames(rows, copies, self.stride)]
             lengths = torch.tensor([len(frames) for frames in sequences])
             return pad_sequence(sequences, batch_first=True).to(self.device), lengths.to(self.device)
-        take = {"statistics": self.bank.statistics, "prosody": self.bank.prosody}
-        parts = [take.get(kind, self.bank.pooled)(rows, copies) for kind in self.reading.split("+")]
+        kinds = [kind if kind in ("statistics", "prosody") else "pooled" for kind in self.reading.split("+")]
+        parts = [getattr(self.bank, kind)(rows, copies) for kind in kinds]
         return torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)[:, None], None
 
     def lengths(self, rows: np.ndarray, copies: np.ndarray) -> np.ndarray:

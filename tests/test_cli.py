@@ -90,6 +90,10 @@ def test_every_command_helps_with_an_example_that_begins_with_its_own_name(
         (["train", "m.safetensors", "--set", "model=svm"], "use `hmoe run`"),
         (["train", "/"], "is a directory; name the file to write"),
         (["train", "/dev/null/m.safetensors"], "/dev/null"),
+        (["pretrain", "mamba"], "got 'mamba'; write KIND-SEED"),
+        (["run", "parrot", "--profile", "fast", "--row", "Mamba"], "no such encoder; make it: `hmoe pretrain mamba-0`"),
+        (["pretrain", "lstm-0", "--profile", "fast"], "got 'lstm', 'micro'; known: mamba, attention"),
+        (["pretrain", "mamba-0", "--profile", "fast", "--without", "nobody"], "no speaker ['nobody']; have"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -23,10 +23,17 @@ fi
 # From PyPI, `pip install torch` on Linux means a CUDA build of several GB. Where pip has been given a wheel of torch,
 # it takes that one; everywhere else uv chooses the build that fits this machine.
 echo "Installing (2 GB, some minutes)"
+local_torch=
 for folder in ${PIP_FIND_LINKS:-}; do
     if compgen -G "$folder/torch-*.whl" >/dev/null; then
-        exec .venv/bin/python -m pip install --quiet -c constraints.txt -e '.[book,test]'
+        local_torch=yes
     fi
 done
-.venv/bin/python -m pip install --quiet 'uv>=0.7,<1'
-exec .venv/bin/uv pip install --quiet --python .venv/bin/python --torch-backend=auto -c constraints.txt -e '.[book,test]'
+if [ -n "$local_torch" ]; then
+    .venv/bin/python -m pip install --quiet -c constraints.txt -e '.[book,test]'
+else
+    .venv/bin/python -m pip install --quiet 'uv>=0.7,<1'
+    .venv/bin/uv pip install --quiet --python .venv/bin/python --torch-backend=auto -c constraints.txt -e '.[book,test]'
+fi
+# For the weights in it alone: what it depends on needs a C compiler, and no longer runs.
+.venv/bin/python -m pip install --quiet --no-deps -c constraints.txt Resemblyzer

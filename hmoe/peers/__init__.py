@@ -14,6 +14,7 @@ from torch import nn
 from hmoe.config import Config
 from hmoe.errors import ConfigError
 from hmoe.model import HMoESiMBA
+from hmoe.parrot.fusion import PARROT
 from hmoe.peers import across_speakers, classical
 from hmoe.peers.cnn_bigru import CNNBiGRU
 from hmoe.peers.cpac import CPAC
@@ -45,6 +46,7 @@ MODELS: dict[str, Builder] = {
     "cnn-bigru": CNNBiGRU,
     "cpac": CPAC,
     "tim-net": TIMNet,
+    "parrot": PARROT,
     "hmoe-simba": HMoESiMBA,
 }
 

@@ -1,0 +1,63 @@
+"""Embeddings of a corpus, computed once and kept on disk as features are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+from tqdm import tqdm
+
+from hmoe import bank as banks
+from hmoe.config import Config
+from hmoe.corpora import Corpus
+from hmoe.parrot import encoders
+from hmoe.paths import cache_dir
+
+HMOE = "hmoe-simba"  # no frozen encoder: its branch is trained with the rest, on the pooled features
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Stands where a `Bank` stands: `table` (n, D) has the pooled embeddings of every utterance, encoders side by side.
+
+    There are no augmented copies.
+    """
+
+    ids: list[str]
+    table: np.ndarray
+    copies: int = 0
+
+    def pooled(self, index: np.ndarray, copy: np.ndarray) -> np.ndarray:
+        return self.table[index]
+
+
+def widths(config: Config) -> list[int]:
+    """How many columns of the table belong to each encoder."""
+    return [sum(config.dims.values()) if name == HMOE else encoders.load(name).width for name in config.encoders]
+
+
+def build(corpus: Corpus, config: Config, workers: int | None = None, progress: bool = True) -> Embeddings:
+    """The embeddings of a corpus by `config.encoders`, after computing what is missing."""
+    parts = [_embedded(corpus, name, config, workers, progress) for name in config.encoders]
+    return Embeddings(list(corpus.table["id"]), np.concatenate(parts, axis=1))
+
+
+def _embedded(corpus: Corpus, name: str, config: Config, workers: int | None, progress: bool) -> np.ndarray:
+    if name == HMOE:
+        everything = np.arange(len(corpus))
+        bank = banks.build(corpus, config, copies=0, workers=workers, progress=progress)
+        return bank.pooled(everything, np.zeros(len(corpus), int))
+    encoder = encoders.load(name)
+    path: Path = cache_dir() / "embeddings" / f"{corpus.name}-{banks.content(corpus)}" / f"{encoder.identity}.npy"
+    if not banks.intact(path):
+        each = [joblib.delayed(_pooled)(corpus, name, i) for i in range(len(corpus))]
+        found = joblib.Parallel(n_jobs=workers, return_as="generator")(each)
+        bar = tqdm(found, total=len(corpus), desc=name, unit="utterance", disable=not progress)
+        banks.save(path, np.stack(list(bar)))
+    return np.load(path)
+
+
+def _pooled(corpus: Corpus, name: str, i: int) -> np.ndarray:
+    return encoders.load(name)(corpus.waveform(i), encoders.RATE).pooled

@@ -1,0 +1,96 @@
+"""Masked patches: an encoder learns to fill in hidden parts of unlabelled speech (Audio Mamba, Yadav and Tan 2024)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hmoe.corpora import Corpus
+from hmoe.errors import ConfigError, TrainingError
+from hmoe.parrot.ssamba import BANDS, BLOCKS, FRAMES, PER_STEP, SIZES, PatchEncoder, log_mel
+from hmoe.paths import atomic_write
+from hmoe.rng import stable_seed
+
+HIDDEN = 0.5  # share of the patches
+CROP = 200  # frames: 2 s
+BATCH, LR = 32, 1e-3
+
+
+def pretrain(
+    corpus: Corpus, kind: str, size: str = "micro", epochs: int = 10, seed: int = 0, progress: bool = False
+) -> tuple[PatchEncoder, list[float]]:
+    """Train on every utterance of `corpus`; returns the encoder and the mean loss of each epoch.
+
+    The loss is the squared error of hidden patches, standardised: 1 is what guessing the mean would give. Labels are
+    not read. Whoever evaluates the encoder on this corpus leaves out what is tested first (`Corpus.subset`).
+    """
+    if kind not in BLOCKS or size not in SIZES:
+        raise ConfigError("encoder", f"got {kind!r}, {size!r}", f"known: {', '.join(BLOCKS)}; {', '.join(SIZES)}")
+    mels = [log_mel(corpus.waveform(i)) for i in range(len(corpus))]
+    torch.manual_seed(stable_seed(seed, "pretrain"))
+    encoder = PatchEncoder(kind, size)
+    head = nn.Linear(SIZES[size][0], FRAMES * BANDS)
+    everything = torch.cat(mels)
+    encoder.mean.copy_(everything.mean())
+    encoder.deviation.copy_(everything.std())
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=LR)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=epochs * -(-len(mels) // BATCH))
+    history = []
+    for epoch in tqdm(range(epochs), unit="epoch", disable=not progress):
+        rng = np.random.default_rng(stable_seed(seed, "pretrain", epoch))
+        total = 0.0
+        for rows in np.array_split(rng.permutation(len(mels)), -(-len(mels) // BATCH)):
+            batch = torch.stack([crop(mels[i], rng) for i in rows])
+            masked = torch.from_numpy(rng.random((len(rows), PER_STEP * (CROP // FRAMES))) < HIDDEN)
+            loss = masked_loss(encoder, head, batch, masked)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(rows)
+        history.append(total / len(mels))
+        if not np.isfinite(history[-1]):
+            raise TrainingError(f"epoch {epoch + 1}", f"the loss is {history[-1]}", "check the audio")
+    return encoder.eval(), history
+
+
+def masked_loss(encoder: PatchEncoder, head: nn.Module, mel: Tensor, masked: Tensor) -> Tensor:
+    """Squared error over the hidden patches alone; `mel` (B, T, 80), `masked` (B, P)."""
+    said = head(encoder.states(mel, masked))[masked]
+    return F.mse_loss(said, encoder.standardised(mel)[masked])
+
+
+def crop(mel: Tensor, rng: np.random.Generator) -> Tensor:
+    """(T, 80) -> (CROP, 80) from anywhere; a shorter utterance is repeated."""
+    mel = mel.repeat(-(-CROP // len(mel)), 1)
+    start = rng.integers(len(mel) - CROP + 1)
+    return mel[start : start + CROP]
+
+
+def save_encoder(encoder: PatchEncoder, path: str | Path, facts: dict[str, str]) -> None:
+    header = {"kind": encoder.kind, "size": encoder.size, "facts": json.dumps(facts)}
+    atomic_write(path, save({k: v.contiguous() for k, v in encoder.state_dict().items()}, metadata=header))
+
+
+def load_encoder(path: str | Path) -> PatchEncoder:
+    """Raises ConfigError if the file is missing, damaged or of another shape than it says."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            encoder = PatchEncoder(header["kind"], header["size"])
+            encoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except FileNotFoundError:
+        raise ConfigError(path, "no such encoder", f"make it: `hmoe pretrain {Path(path).stem}`") from None
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        why = str(error)[:200]
+        raise ConfigError(path, f"not an encoder of patches ({why})", "make one with `hmoe pretrain`") from None
+    return encoder.eval()

@@ -1,0 +1,287 @@
+"""PARROT: plans are plans, fusion follows its batch, encoders refuse what they cannot hear, and no test row leaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from hmoe import grid
+from hmoe.config import Config
+from hmoe.corpora import Corpus
+from hmoe.errors import AudioError, ConfigError
+from hmoe.experiments import PARROT as ROWS
+from hmoe.experiments import Experiment, Row
+from hmoe.model import count_parameters
+from hmoe.parrot import cached, encoders, fusion, pretraining, ssamba
+from hmoe.parrot.fusion import PARROT
+from hmoe.store import Store
+
+RATE = 16_000
+VOICE = (0.3 * np.sin(2 * np.pi * 200 * np.arange(RATE) / RATE)).astype(np.float32)
+ROW = ROWS.row("openWakeWord + Resemblyzer, PARROT").changes
+
+
+def model(**changes: object) -> PARROT:
+    torch.manual_seed(0)
+    return PARROT(Config(**{**ROW, **changes}), 3).eval()
+
+
+def embeddings(B: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(B, 1, 96 + 256, generator=torch.Generator().manual_seed(seed))
+
+
+# Optimal transport
+
+
+def test_the_plan_has_uniform_marginals() -> None:
+    p, q = torch.randn(12, 5).double(), torch.randn(7, 5).double()
+    plan, _ = fusion.sinkhorn(p, q, iterations=2000)
+    assert plan.sum(1).numpy() == pytest.approx(1 / 12, abs=1e-8)
+    assert plan.sum(0).numpy() == pytest.approx(1 / 7, abs=1e-8)
+
+
+def test_equal_inputs_give_the_identity_up_to_epsilon() -> None:
+    p = torch.randn(10, 5).double()
+    distance = [(10 * fusion.sinkhorn(p, p, e)[0] - torch.eye(10)).abs().max().item() for e in (0.1, 0.02, 0.01)]
+    assert distance[0] > distance[1] > distance[2]
+    assert distance[2] < 1e-3
+
+
+def test_the_plan_has_the_gradients_of_finite_differences() -> None:
+    p, q = torch.randn(4, 3).double().requires_grad_(), torch.randn(5, 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda p, q: fusion.sinkhorn(p, q, 0.2, 20)[0], (p, q))
+
+
+def test_the_extension_of_a_plan_agrees_with_it_on_its_own_rows() -> None:
+    p, q = torch.randn(9, 4).double(), torch.randn(9, 4).double()
+    assert torch.allclose(fusion.across_one_by_one(p, q, p, q), fusion.across(p, q), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", list(fusion.PARTS))
+def test_permuting_the_batch_permutes_the_output(kind: str) -> None:
+    x, order = embeddings(16), torch.randperm(16)
+    one = model(fusion=kind)
+    with torch.no_grad():
+        assert torch.allclose(one(x[order]), one(x)[order], atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "plan", "alone"), [
+    ("parrot", "batch", False), ("parrot", "anchors", True), ("transport", "anchors", True),
+    ("hadamard", "batch", True),
+])  # fmt: skip
+def test_a_prediction_depends_on_its_batch_only_through_a_plan_of_the_batch(kind: str, plan: str, alone: bool) -> None:
+    one = model(fusion=kind, plan=plan)
+    one.train()
+    one(embeddings(40))
+    one.eval()
+    x = embeddings(8, seed=2)
+    with torch.no_grad():
+        together, separate = one(x), torch.cat([one(row[None]) for row in x])
+    assert torch.allclose(together, separate, atol=1e-5) == alone
+
+
+def test_anchors_are_training_utterances_and_travel_with_the_weights() -> None:
+    one, other = model(), model()
+    x = embeddings(20)
+    one.train()
+    one(x)
+    other.load_state_dict(one.state_dict())
+    assert int(other.seen) == 20
+    assert torch.equal(other.anchors[:20], x[:, 0])
+
+
+def test_every_branch_learns() -> None:
+    for names in (("openwakeword", "resemblyzer"), ("hmoe-simba", "resemblyzer")):
+        one = model(encoders=names).train()
+        width = one.anchors.shape[1]
+        one(torch.randn(8, 1, width)).square().sum().backward()
+        assert all(any(p.grad.abs().sum() > 0 for p in b.parameters() if p.grad is not None) for b in one.branches)
+
+
+def test_three_encoders_or_another_reading_are_refused() -> None:
+    for wrong in ({"encoders": ("resemblyzer",) * 3}, {"encoders": ()}, {"reading": "pooled"}):
+        with pytest.raises(ConfigError, match="one or two encoders"):
+            model(**wrong)
+
+
+# Encoders
+
+
+@pytest.mark.parametrize("name", ["openwakeword", "resemblyzer"])
+def test_a_shipped_encoder_hears_and_says_its_rate(name: str) -> None:
+    if encoders.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    encoder = encoders.load(name)
+    long = np.tile(VOICE, 3)
+    said, again = encoder(long, RATE), encoder(long, RATE)
+    assert said.frames.shape[1] == encoder.width == len(said.pooled)
+    assert len(said.frames) / said.rate == pytest.approx(3, abs=0.8)  # windows end before the utterance does
+    assert np.array_equal(said.frames, again.frames)
+    assert not np.allclose(said.pooled, encoder(long * np.linspace(0, 1, len(long), dtype=np.float32), RATE).pooled)
+    with pytest.raises(AudioError, match="8000 Hz, expected 16000 Hz"):
+        encoder(VOICE, 8000)
+    with pytest.raises(AudioError, match="silent"):
+        encoder(np.zeros(RATE, np.float32), RATE)
+
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+CONVOLUTIONS = {"conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (10, 8), "num_feat_extract_layers": 2,
+                "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}  # fmt: skip
+CLASSES = {
+    "Hubert": 200.0, "WavLM": 200.0, "Wav2Vec2": 200.0, "UniSpeechSat": 200.0, "Whisper": 50.0,
+}  # frames a second; MMS is Wav2Vec2  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small model of each class with random weights, in a folder as one downloads it."""
+    folders = {}
+    for name in CLASSES:
+        folders[name] = tmp_path_factory.mktemp(name)
+        if name == "Whisper":
+            config = transformers.WhisperConfig(
+                d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+                encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+                decoder_start_token_id=1,
+            )  # fmt: skip
+            transformers.WhisperFeatureExtractor().save_pretrained(folders[name])
+        else:
+            config = getattr(transformers, f"{name}Config")(**SMALL, **CONVOLUTIONS)
+            transformers.Wav2Vec2FeatureExtractor().save_pretrained(folders[name])
+        getattr(transformers, f"{name}Model")(config).save_pretrained(folders[name])
+    return folders
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_each_class_of_transformers_loads_from_a_folder_and_runs(name: str, saved: dict[str, Path]) -> None:
+    encoder = encoders.load(str(saved[name]))
+    said = encoder(VOICE, RATE)
+    assert (encoder.width, said.rate) == (16, CLASSES[name])
+    assert len(said.frames) / said.rate == pytest.approx(1, abs=0.02)
+    assert np.isfinite(said.frames).all()
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused_and_not_made_up(saved: dict[str, Path], tmp_path: Path) -> None:
+    for file in saved["Hubert"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    gone = next(name for name in weights if "attention.q_proj.weight" in name)
+    save_file({k: v for k, v in weights.items() if k != gone}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match="lacks or misfits"):
+        encoders.HuggingFace(str(tmp_path))
+
+
+def test_an_encoder_that_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in (str(tmp_path), "nobody/no-such-model"):
+        with pytest.raises(ConfigError, match="cannot be loaded") as failure:
+            encoders.HuggingFace(name)
+        assert "\n" not in str(failure.value)
+    with pytest.raises(ConfigError, match="hmoe pretrain mamba-7"):
+        encoders.load("mamba-7")
+
+
+# Patches and their pre-training
+
+
+def test_patches_are_bands_of_a_step_one_after_the_other() -> None:
+    mel = torch.arange(2 * 9 * 80.0).reshape(2, 9, 80)
+    found = ssamba.patches(mel)
+    assert found.shape == (2, 10, 64)
+    assert torch.equal(found[1, 7].reshape(4, 16), mel[1, 4:8, 32:48])  # second step, third band
+
+
+@pytest.mark.parametrize("size", ["micro", "tiny"])
+def test_the_twins_are_of_equal_size(size: str) -> None:
+    mamba, attention = (count_parameters(ssamba.PatchEncoder(kind, size)) for kind in ssamba.BLOCKS)
+    assert attention == pytest.approx(mamba, rel=0.005)
+
+
+@pytest.mark.parametrize("kind", list(ssamba.BLOCKS))
+def test_a_hidden_patch_is_not_seen_and_its_error_alone_counts(kind: str) -> None:
+    encoder, head = ssamba.PatchEncoder(kind, "micro"), nn.Linear(96, 64)
+    mel, masked = torch.randn(2, 40, 80), torch.rand(2, 50) < 0.5
+    masked[0, :2] = torch.tensor([True, False])
+    changed = mel.clone()
+    changed[0, :4, :16] += 1  # the first patch
+    with torch.no_grad():
+        assert torch.equal(encoder.states(mel, masked), encoder.states(changed, masked))
+        before, after = (pretraining.masked_loss(encoder, head, x, masked) for x in (mel, changed))
+        assert before != after
+        masked[0, 0] = False
+        assert not torch.equal(encoder.states(mel, masked), encoder.states(changed, masked))
+
+
+@pytest.fixture(scope="module")
+def pretrained(tiny_corpus: Corpus) -> tuple[ssamba.PatchEncoder, list[float]]:
+    return pretraining.pretrain(tiny_corpus, "mamba", epochs=6)
+
+
+def test_pretraining_beats_guessing_and_reads_no_labels(
+    pretrained: tuple[ssamba.PatchEncoder, list[float]], tiny_corpus: Corpus
+) -> None:
+    encoder, history = pretrained
+    assert history[-1] < history[0]
+    shuffled = Corpus("x", tiny_corpus.root, tiny_corpus.table.assign(emotion="anger"), tiny_corpus.emotions)
+    again, _ = pretraining.pretrain(shuffled, "mamba", epochs=6)
+    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), again.parameters(), strict=True))
+
+
+def test_an_own_encoder_is_kept_and_another_shape_is_refused(
+    pretrained: tuple[ssamba.PatchEncoder, list[float]], tmp_path: Path
+) -> None:
+    path = tmp_path / "own.safetensors"
+    pretraining.save_encoder(pretrained[0], path, {})
+    encoder = encoders.load(str(path))
+    said = encoder(VOICE, RATE)
+    assert said.frames.shape == (25, 480)
+    assert said.rate == 25
+    save_file(load_file(path), path, {"kind": "mamba", "size": "tiny"})
+    with pytest.raises(ConfigError, match="not an encoder of patches"):
+        encoders.Patches(path)
+
+
+# Trials
+
+
+def test_trials_of_parrot_are_recorded_like_all_others(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    short = {**ROW, "encoders": ("openwakeword", "hmoe-simba"), "epochs": 2, "filters": 2, "d_state": 4}
+    rows = (Row("pair", short), Row("alone", {**short, "encoders": ("openwakeword",)}))
+    wanted = grid.trials([Experiment("parrot", "", "", rows)], tiny_corpus, grid.PROFILES["full"], seeds=[0])
+    store = Store("tiny", tmp_path)
+    assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 10
+    assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 0
+    assert set(store.read("parrot")["row"]) == {"pair", "alone"}
+    assert tiny_corpus.name in {path.name.split("-")[0] for path in (cached.cache_dir() / "embeddings").iterdir()}
+
+
+def test_embeddings_stand_beside_each_other_in_the_order_of_the_names(tiny_corpus: Corpus) -> None:
+    config = Config(**{**ROW, "encoders": ("openwakeword", "hmoe-simba")})
+    table = cached.build(tiny_corpus, config, workers=1, progress=False).pooled(np.array([2]), np.array([0]))
+    assert cached.widths(config) == [96, 260]
+    assert table[0, :96] == pytest.approx(encoders.load("openwakeword")(tiny_corpus.waveform(2), RATE).pooled)
+
+
+def test_every_pair_is_measured_on_known_and_on_new_speakers() -> None:
+    known = {row.name for row in ROWS.rows if row.protocol == "stratified-5"}
+    assert {f"{name}, new speaker" for name in known} == {row.name for row in ROWS.rows if row.protocol == "speaker"}
+    assert ROWS.reference in known
+
+
+def test_resemblyzers_states_are_those_of_its_own_recipe() -> None:
+    if encoders.find_spec("resemblyzer") is None:
+        pytest.skip("resemblyzer is not installed")
+    encoder = encoders.load("resemblyzer")
+    quiet = 0.01 * VOICE
+    loud = quiet * 10 ** (-30 / 20) / np.sqrt(np.mean(quiet**2))
+    mel = librosa.feature.melspectrogram(y=loud, sr=RATE, n_fft=400, hop_length=160, n_mels=40)
+    with torch.no_grad():
+        expected = encoder.lstm(torch.from_numpy(mel.T.astype(np.float32))[None])[0][0]
+    assert encoder(quiet, RATE).frames == pytest.approx(expected.numpy(), abs=1e-4)
