@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ from hmoe.errors import ConfigError
 
 IMPLEMENTATIONS = ("reference", "single-step", "cpu", "triton", "mamba-ssm")
 HAS_TRITON = importlib.util.find_spec("triton") is not None
+NO_TRITON = ("Triton is not installed", "pip install 'hmoe[cuda]', or ask for 'reference'")
+MOST_STATES = 256  # that mamba-ssm's kernel takes
 
 
 def _step(h: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +107,7 @@ def scan_implementation(device: torch.device | str, steps: int | None = None) ->
         return "single-step"
     kind = torch.device(device).type
     if kind == "cuda" and not HAS_TRITON:
-        raise ConfigError("implementation", "no Triton here", "pip install 'hmoe[cuda]', or ask for 'reference'")
+        raise ConfigError("implementation", *NO_TRITON)
     return {"cpu": "cpu", "cuda": "triton"}.get(kind, "reference")
 
 
@@ -146,7 +149,8 @@ def selective_scan(
     whatever the inputs, or float64 where `u` is. Causal: a step with `delta` = 0 leaves the state as it is.
 
     `implementation` is one of `IMPLEMENTATIONS`; by default that of `scan_implementation`. "mamba-ssm" calls that
-    package's CUDA kernel (N <= 256), if installed. Raises `ConfigError` for shapes that do not fit.
+    package's CUDA kernel (N <= 256), if installed. Raises `ConfigError` for shapes that do not fit, and for an
+    implementation that is not installed or does not fit the device.
     """
     if B.ndim == 4 and C.ndim == 4:
         return _grouped(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, implementation)
@@ -162,6 +166,10 @@ def selective_scan(
         y, last = selective_scan_reference(x, step, A, B, C)
     elif chosen == "single-step" and u.shape[2] == 1:
         y, last = _single_step(x, step, A, B, C)
+    elif chosen == "cpu" and u.device.type != "cpu":
+        raise ConfigError("implementation", f"'cpu' for tensors on {u.device}", "ask for none, or move them to the CPU")
+    elif chosen == "triton" and not HAS_TRITON:
+        raise ConfigError("implementation", *NO_TRITON)
     elif chosen in ("cpu", "triton"):
         y, last, _ = _scan(x, step, A, B, C, chosen)
     else:
@@ -229,7 +237,23 @@ def _grouped(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_st
     return (y, last) if return_last_state else y
 
 
-def _mamba_ssm(*arguments: Tensor | bool | None) -> Tensor | tuple[Tensor, Tensor]:
+def _mamba_ssm(u: Tensor, delta: Tensor, A: Tensor, *others: Tensor | bool | None) -> Tensor | tuple[Tensor, Tensor]:
+    """The kernel of that package, or why it cannot be had; its own errors are assertions and failed imports."""
+    if A.shape[1] > MOST_STATES:
+        raise ConfigError("implementation", f"'mamba-ssm' for N = {A.shape[1]}", f"N <= {MOST_STATES}, or 'triton'")
     if importlib.util.find_spec("mamba_ssm") is None:
         raise ConfigError("implementation", "mamba-ssm is not installed", "build it where CUDA is, or ask for 'triton'")
-    return importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn(*arguments)
+    if not u.is_cuda:
+        raise ConfigError(
+            "implementation", f"'mamba-ssm' for tensors on {u.device}", "move them to CUDA, or ask for none"
+        )
+    return _mamba_ssm_kernel()(u, delta, A, *others)
+
+
+def _mamba_ssm_kernel() -> Callable:
+    """Built without CUDA, the package is there and cannot be imported."""
+    try:
+        return importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+    except ImportError as error:
+        why = f"mamba-ssm does not import: {' '.join(str(error).split())}"
+        raise ConfigError("implementation", why, "build it where CUDA is, or ask for 'triton'") from None

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hmoe.errors import ConfigError
-from hmoe.scan import scan_implementation, selective_scan, selective_scan_reference, selective_scan_step
+from hmoe.scan import (
+    _mamba_ssm_kernel,
+    scan_implementation,
+    selective_scan,
+    selective_scan_reference,
+    selective_scan_step,
+)
 
 NAMES = ["u", "delta", "A", "B", "C", "D", "z", "delta_bias"]
 SOFT = {"delta_softplus": True, "return_last_state": True}
@@ -233,10 +241,33 @@ def test_an_unknown_implementation_is_refused() -> None:
     for name in ["fastest", "single-step"]:
         with pytest.raises(ConfigError, match=f"got '{name}' for 5 steps"):
             selective_scan(**made, implementation=name)
-    with pytest.raises(ConfigError, match="mamba-ssm is not installed"):
-        selective_scan(**made, implementation="mamba-ssm")
     with pytest.raises(ConfigError, match="u is"):
         selective_scan_step(torch.zeros(2, 3, 4), *list(made.values())[:5])
+
+
+def refusal(made: dict[str, Tensor], implementation: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        selective_scan(**made, implementation=implementation)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_mamba_ssm_is_refused_in_one_line_where_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "'mamba-ssm' for N = 257; N <= 256" in refusal(arguments(1, 2, 3, 257), "mamba-ssm")
+    if find_spec("mamba_ssm") is None:
+        assert "mamba-ssm is not installed; build it" in refusal(arguments(1, 2, 3, 256), "mamba-ssm")
+        broken = tmp_path / "mamba_ssm"  # as its package is without CUDA: it is there, and its import fails
+        broken.mkdir()
+        (broken / "__init__.py").write_text("raise ImportError('libcudart.so:\\nno such file')")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ConfigError, match="does not import: libcudart.so: no such file; build it"):
+            _mamba_ssm_kernel()
+    assert "'mamba-ssm' for tensors on cpu" in refusal(arguments(1, 2, 3, 4), "mamba-ssm")
+
+
+def test_the_cpu_kernel_is_refused_off_the_cpu() -> None:
+    elsewhere = {name: tensor.detach().to("meta") for name, tensor in arguments(2, 3, 5, 4).items()}
+    assert "'cpu' for tensors on meta" in refusal(elsewhere, "cpu")
 
 
 def test_each_device_has_its_implementation() -> None:
