@@ -25,13 +25,15 @@ import yaml
 from filelock import FileLock
 from papermill.exceptions import PapermillExecutionError
 
-from hmoe import pages
+from hmoe import pages, runs
 from hmoe.errors import HmoeError
 from hmoe.paths import atomic_write, results_dir
 from hmoe.store import commit, machine
 
 PROJECT = Path(__file__).parent.parent
 BUILD = PROJECT / "_build"
+FOLDED_FROM = 11
+"""From this chapter on the book is about results: their code is folded. Before, the code is what a chapter shows."""
 UNUSED = re.compile(r'<script src="[^"]*fontawesome/[^"]*"></script>|<link rel="preload"[^>]*fa-(brands|regular)[^>]*>')
 """1.6 MB a page: a script that draws the icons which the theme's font draws as well, and fonts that no page uses."""
 
@@ -43,35 +45,72 @@ def build(
     device: str = "cpu",
     seed: int = 0,
     jobs: int = 2,
+    single: bool = False,
 ) -> Path:
-    """Execute what is not up to date, build the book, return its first page. HmoeError names what failed."""
+    """Execute what is not up to date, build the book, return its first page. HmoeError names what failed.
+
+    With `single` the whole book is one page, to print or to search.
+    """
     parameters = {"corpus": corpus, "root": root, "profile": profile, "device": device, "seed": seed}
     source = BUILD / "src"
     BUILD.mkdir(exist_ok=True)
     with FileLock(BUILD / "book.lock"):
         # Unchanged files keep their times, so that only pages with something new are written anew.
         shutil.copytree(PROJECT / "book", source / "book", dirs_exist_ok=True)
-        for name in ("_config.yml", "_toc.yml"):
-            shutil.copy2(PROJECT / name, source / name)
+        shutil.copy2(PROJECT / "_toc.yml", source / "_toc.yml")
+        config = (PROJECT / "_config.yml").read_text(encoding="utf-8")
+        _write_if_new(source / "_config.yml", launched(config, commit()))
         (source / "notebooks").mkdir(exist_ok=True)
         inputs = fingerprint(parameters)
         executed = execute(parameters, jobs)
         if fingerprint(parameters) != inputs:  # trials were recorded: once more, to show them; nothing is trained again
             executed = execute(parameters, jobs)
         for notebook in executed:
-            shutil.copy2(notebook, source / "notebooks" / f"{notebook.name.split('.')[0]}.ipynb")
+            page = source / "notebooks" / f"{notebook.name.split('.')[0]}.ipynb"
+            _write_if_new(page, folded(page.name, notebook.read_text(encoding="utf-8")))
+        for record in runs.records(results_dir()):
+            kept = source / "results" / record.parent.name / record.name
+            _write_if_new(kept, record.read_text(encoding="utf-8"))
         fragments = pages.fragments()
         for name, text in fragments.items():
             _write_if_new(source / "book" / "generated" / name, text)
         readme = PROJECT / "README.md"
         _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), fragments["headline.md"]))
         program = Path(sys.executable).with_name("jupyter-book")
-        command = [program, "build", "-q", "-W", "-n", "--keep-going", "--path-output", PROJECT, source]
+        builder = "singlehtml" if single else "html"
+        command = [program, "build", "-q", "-W", "-n", "--keep-going", "--builder", builder]
+        command += ["--path-output", PROJECT, source]
         if subprocess.run(command).returncode:
             raise HmoeError(source, "Jupyter Book found errors", "they are printed above")
-        for page in (BUILD / "html").rglob("*.html"):
+        for page in (BUILD / builder).rglob("*.html"):
             _write_if_new(page, _polished(page.read_text(encoding="utf-8")))
-    return BUILD / "html" / "index.html"
+    toc = yaml.safe_load((PROJECT / "_toc.yml").read_text())
+    return BUILD / "singlehtml" / f"{toc['root']}.html" if single else BUILD / "html" / "index.html"
+
+
+def folded(name: str, notebook: str) -> str:
+    """The notebook with its code folded if it is a chapter of results; `name` starts with the chapter's number."""
+    if int(name.split("-")[0]) < FOLDED_FROM:
+        return notebook
+    result = nbformat.reads(notebook, as_version=4)
+    for cell in result.cells:
+        if cell.cell_type == "code":
+            cell.metadata.tags = sorted({*cell.metadata.get("tags", []), "hide-input"})
+    return nbformat.writes(result)
+
+
+def launched(config: str, at: str) -> str:
+    """`_config.yml` with a button that opens each notebook on Binder, at commit `at`, which is installed there.
+
+    Only where the configuration says where the repository is (`repository: {url: ...}`), and `at` names a commit
+    that can be fetched: of code that is not committed there is none.
+    """
+    given = yaml.safe_load(config)
+    if not given.get("repository", {}).get("url") or not at.isalnum():
+        return config
+    given["repository"]["branch"] = at
+    given["launch_buttons"] = {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"}
+    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
 
 def _polished(page: str) -> str:

@@ -255,6 +255,7 @@ def book_command(
     corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "fast", device: Device = "cpu",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Notebooks at a time.")] = 2,
+    single: Annotated[bool, typer.Option("--single", help="The whole book as one page.")] = False,
 ) -> None:  # fmt: skip
     """Execute every notebook that is not up to date, build the book, print where it is.
 
@@ -262,7 +263,7 @@ def book_command(
     """
     from hmoe import book
 
-    page = book.build(corpus, str(root or ""), profile, device, seed, jobs)
+    page = book.build(corpus, str(root or ""), profile, device, seed, jobs, single)
     typer.echo(f"The book: {page}")
 
 

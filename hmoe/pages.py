@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from hmoe import claims, found, report
+from hmoe import claims, found, report, runs
 from hmoe.experiments import AUDITS, EXPERIMENTS, experiment
 from hmoe.store import Store
 
@@ -25,6 +25,7 @@ def fragments() -> dict[str, str]:
         "headline.md": headline(store),
         "deviations.md": deviations(store),
         "claims.md": claims.page(store),
+        "runs.md": runs.page(store.root),
     }
 
 
