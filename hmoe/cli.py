@@ -250,6 +250,21 @@ def pretrain_command(
     typer.echo(f"loss {history[0]:.3f} to {history[-1]:.3f} (1 is guessing the mean): {own_path(name)}")
 
 
+@app.command("convert-encoder")
+def convert_command(
+    source: Annotated[Path, typer.Argument(help="A published checkpoint of Audio Mamba, e.g. ssam_tiny.pth.")],
+    target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+) -> None:
+    """Make a published Mamba encoder readable for PARROT.
+
+    Example: `hmoe convert-encoder ssam_tiny.pth ssam_tiny.safetensors`
+    """
+    from hmoe.parrot.audio_mamba import convert
+
+    convert(source, target)
+    typer.echo(f"{target}: give it as an encoder, `hmoe run parrot --set encoders={target},resemblyzer`")
+
+
 @app.command("book")
 def book_command(
     corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "fast", device: Device = "cpu",

@@ -19,7 +19,7 @@ from hmoe.errors import AudioError, ConfigError
 from hmoe.experiments import PARROT as ROWS
 from hmoe.experiments import Experiment, Row
 from hmoe.model import count_parameters
-from hmoe.parrot import cached, encoders, fusion, pretraining, ssamba
+from hmoe.parrot import audio_mamba, cached, encoders, fusion, pretraining, ssamba
 from hmoe.parrot.fusion import PARROT
 from hmoe.store import Store
 
@@ -285,3 +285,101 @@ def test_resemblyzers_states_are_those_of_its_own_recipe() -> None:
     with torch.no_grad():
         expected = encoder.lstm(torch.from_numpy(mel.T.astype(np.float32))[None])[0][0]
     assert encoder(quiet, RATE).frames == pytest.approx(expected.numpy(), abs=1e-4)
+
+
+# Published weights of Audio Mamba
+
+
+def theirs(width: int = 32, depth: int = 2) -> dict[str, torch.Tensor]:
+    """Random weights by the names and shapes of the published checkpoints, the head of pre-training among them."""
+    torch.manual_seed(3)
+    E, R, N = 3 * width, -(-width // 16), 24
+    shapes = {
+        "cls_token": (1, 1, width), "pos_embed": (1, 251, width), "mask_token": (1, 1, width),
+        "patch_embed.proj.weight": (width, 1, 4, 16), "patch_embed.proj.bias": (width,),
+        "encoder_norm.weight": (width,), "encoder_norm.bias": (width,), "pred.0.weight": (width, width),
+    }  # fmt: skip
+    for i in range(depth):
+        shapes |= {
+            f"blocks.{i}.norm.weight": (width,), f"blocks.{i}.norm.bias": (width,), f"blocks.{i}.mixer.D": (E,),
+            f"blocks.{i}.mixer.A_log": (E, N), f"blocks.{i}.mixer.in_proj.weight": (2 * E, width),
+            f"blocks.{i}.mixer.conv1d.weight": (E, 1, 4), f"blocks.{i}.mixer.conv1d.bias": (E,),
+            f"blocks.{i}.mixer.x_proj.weight": (R + 2 * N, E), f"blocks.{i}.mixer.dt_proj.weight": (E, R),
+            f"blocks.{i}.mixer.dt_proj.bias": (E,), f"blocks.{i}.mixer.out_proj.weight": (width, E),
+        }  # fmt: skip
+    return {name: 0.2 * torch.randn(shape) for name, shape in shapes.items()}
+
+
+def by_their_recipe(state: dict[str, torch.Tensor], mel: torch.Tensor) -> torch.Tensor:
+    """A piece of 200 frames (200, 80) -> (50, 5 D): convolution, place, add-norm-mix, with transformers' Mamba."""
+    width, E = len(state["encoder_norm.bias"]), len(state["blocks.0.mixer.D"])
+    x = nn.functional.conv2d(
+        mel[None, None], state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=(4, 16)
+    )
+    x = x.permute(0, 2, 3, 1).reshape(1, -1, width)
+    x = torch.cat([state["cls_token"], x], 1) + state["pos_embed"]
+    residual = torch.zeros_like(x)
+    for i in range(sum(name.endswith("A_log") for name in state)):
+        residual = residual + x
+        normed = nn.functional.layer_norm(
+            residual, (width,), state[f"blocks.{i}.norm.weight"], state[f"blocks.{i}.norm.bias"], 1e-6
+        )
+        config = transformers.MambaConfig(
+            hidden_size=width, state_size=24, intermediate_size=E, expand=3, conv_kernel=4,
+            time_step_rank=state[f"blocks.{i}.mixer.dt_proj.weight"].shape[1], use_bias=False, use_conv_bias=True,
+        )  # fmt: skip
+        mixer = transformers.models.mamba.modeling_mamba.MambaMixer(config, layer_idx=0)
+        prefix = f"blocks.{i}.mixer."
+        mixer.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        x = mixer(normed)
+    said = nn.functional.layer_norm(
+        residual + x, (width,), state["encoder_norm.weight"], state["encoder_norm.bias"], 1e-6
+    )
+    return said[0, 1:].reshape(50, 5 * width)
+
+
+def test_published_weights_say_what_their_recipe_says(tmp_path: Path) -> None:
+    torch.save({"model": theirs(), "epoch": 99}, tmp_path / "ssam.pth")
+    audio_mamba.convert(tmp_path / "ssam.pth", tmp_path / "ssam.safetensors")
+    encoder = encoders.load(str(tmp_path / "ssam.safetensors"))
+    samples = np.concatenate([VOICE, 0.5 * VOICE, VOICE])  # 3 s: two pieces
+    said = encoder(samples, RATE)
+    mel = audio_mamba.log_mel(samples)
+    padded = nn.functional.pad(mel, (0, 0, 0, 400 - len(mel)))
+    with torch.no_grad():
+        expected = torch.cat([by_their_recipe(theirs(), piece) for piece in (padded[:200], padded[200:])])
+    assert said.frames.shape == (-(-len(mel) // 4), 5 * 32) == (len(said.frames), encoder.width)
+    assert said.frames == pytest.approx(expected[: len(said.frames)].numpy(), abs=1e-4)
+
+
+def test_published_sizes_have_their_published_widths() -> None:
+    widths = {size: ssamba.PER_STEP * width for size, (width, _) in ssamba.SIZES.items() if size != "micro"}
+    assert widths == {"tiny": 960, "small": 1920, "base": 3840}  # as PARROT reads them
+    assert 4.7e6 < count_parameters(audio_mamba.AudioMamba(*ssamba.SIZES["tiny"])) < 4.9e6  # 4.8 M
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda s: s | {"blocks.0.mixer.A_b_log": torch.zeros(2)}, "A_b_log"),
+        (lambda s: {k: v for k, v in s.items() if k != "blocks.1.mixer.D"}, "blocks.1"),
+        (lambda s: s | {"pos_embed": torch.zeros(1, 513, 32)}, "place"),
+        (lambda s: {k: v for k, v in s.items() if "patch" not in k}, "patch_embed"),
+    ],
+)
+def test_weights_of_another_network_are_refused(change: object, why: str, tmp_path: Path) -> None:
+    torch.save(change(theirs()), tmp_path / "ssam.pth")
+    with pytest.raises(ConfigError, match=why):
+        audio_mamba.convert(tmp_path / "ssam.pth", tmp_path / "ssam.safetensors")
+    assert not (tmp_path / "ssam.safetensors").exists()
+
+
+def test_code_hidden_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    torch.save({"model": Trap()}, tmp_path / "ssam.pth")
+    with pytest.raises(ConfigError, match="not a checkpoint of tensors"):
+        audio_mamba.convert(tmp_path / "ssam.pth", tmp_path / "out.safetensors")
+    assert not (tmp_path / "sprung").exists()

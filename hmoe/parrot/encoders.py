@@ -3,7 +3,8 @@
     load("openwakeword")(samples, 16_000).pooled
 
 Names: `openwakeword` and `resemblyzer`, whose weights come inside their PyPI packages; `mamba-0`, `attention-0`, ...
-made by `hmoe pretrain`; a `.safetensors` file of the same kind; all else is Hugging Face's, by name or local folder.
+made by `hmoe pretrain`; a `.safetensors` file of the same kind, or of a published Audio Mamba; all else is Hugging
+Face's, by name or local folder.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hmoe import audio, features
 from hmoe.config import Features
 from hmoe.errors import AudioError, ConfigError
+from hmoe.parrot import audio_mamba
 from hmoe.parrot.pretraining import load_encoder
 from hmoe.parrot.ssamba import FRAMES, PER_STEP, SIZES, log_mel
 from hmoe.paths import cache_dir
@@ -125,6 +128,20 @@ class Patches(Encoder):
         return self.model(nn.functional.pad(mel, (0, 0, 0, max(0, FRAMES - len(mel))))[None])[0]
 
 
+class Published(Encoder):
+    """A published checkpoint of Audio Mamba, by `hmoe convert-encoder`: tiny, small, base as the file has it."""
+
+    rate = 100 / FRAMES
+
+    def __init__(self, path: Path) -> None:
+        self.model = audio_mamba.load(path, load_file(path))
+        self.identity = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+        self.width = PER_STEP * self.model.width
+
+    def frames(self, samples: np.ndarray) -> Tensor:
+        return self.model(audio_mamba.log_mel(samples))
+
+
 class HuggingFace(Encoder):
     """HuBERT, WavLM, wav2vec 2.0, UniSpeech-SAT, MMS, or the encoder of Whisper: the last layer.
 
@@ -184,7 +201,7 @@ def load(name: str) -> Encoder:
     if name in (known := {"openwakeword": OpenWakeWord, "resemblyzer": Resemblyzer}):
         return known[name]()
     if name.endswith(".safetensors"):
-        return Patches(Path(name))
+        return (Published if audio_mamba.published(Path(name)) else Patches)(Path(name))
     if name.partition("-")[0] in ("mamba", "attention") and "/" not in name:
         return Patches(own_path(name))
     return HuggingFace(name)
