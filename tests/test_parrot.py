@@ -383,3 +383,17 @@ def test_code_hidden_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a checkpoint of tensors"):
         audio_mamba.convert(tmp_path / "ssam.pth", tmp_path / "out.safetensors")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_their_log_mel_is_that_of_another_library() -> None:
+    from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
+
+    scale = {"min_frequency": 50.0, "max_frequency": 8000.0, "norm": None, "mel_scale": "htk"}
+    filters = mel_filter_bank(201, 80, sampling_rate=RATE, **scale)
+    # Noise, because a pure tone leaves bands where rounding is all there is.
+    samples = VOICE + 0.01 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+    grid = {"frame_length": 400, "hop_length": 160, "power": 2.0, "center": True, "pad_mode": "reflect"}
+    mel = spectrogram(samples, window_function(400, "hann"), mel_filters=filters, mel_floor=1e-12, **grid)
+    mel = np.log(mel.T + np.finfo(np.float32).eps)
+    expected = (mel - mel.mean()) / mel.std(ddof=1)
+    assert audio_mamba.log_mel(samples).numpy() == pytest.approx(expected, abs=1e-3)
