@@ -233,7 +233,7 @@ def pretrain_command(
     Example: `hmoe pretrain mamba-0 --corpus synthetic`
     """
     from hmoe import grid, store
-    from hmoe.parrot.encoders import own_path
+    from hmoe.parrot.encoders import own_path, register
     from hmoe.parrot.pretraining import pretrain, save_encoder
 
     kind, dash, seed = name.partition("-")
@@ -246,7 +246,9 @@ def pretrain_command(
     data = data.subset(~data.table["speaker"].isin(without or ()))
     encoder, history = pretrain(data, kind, size, epochs, int(seed), progress=True)
     facts = {"corpus": corpus, "utterances": str(len(data)), "without": " ".join(without or ()), "seed": seed}
-    save_encoder(encoder, own_path(name), {**facts, "commit": store.commit(), "date": store.now()})
+    facts |= {"epochs": str(epochs), "commit": store.commit(), "date": store.now()}
+    save_encoder(encoder, own_path(name), facts)
+    register(name, history[-1], {"size": size, **facts, "machine": store.machine()})
     typer.echo(f"loss {history[0]:.3f} to {history[-1]:.3f} (1 is guessing the mean): {own_path(name)}")
 
 

@@ -248,6 +248,27 @@ def test_an_own_encoder_is_kept_and_another_shape_is_refused(
         encoders.Patches(path)
 
 
+def test_a_name_stands_for_the_weights_of_the_records(
+    pretrained: tuple[ssamba.PatchEncoder, list[float]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("HMOE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HMOE_RESULTS", str(tmp_path / "results"))
+    pretraining.save_encoder(pretrained[0], encoders.own_path("mamba-8"), {})
+    encoders.register("mamba-8", 0.5, {"corpus": "tiny"})
+    encoders.register("mamba-8", 0.4, {"corpus": "tiny"})
+    assert encoders.registered()[["encoder", "loss", "corpus"]].values.tolist() == [["mamba-8", "0.4000", "tiny"]]
+    encoders.load.cache_clear()
+    encoders.load("mamba-8")
+    assert not caplog.records
+    pretraining.save_encoder(ssamba.PatchEncoder("mamba", "micro"), encoders.own_path("mamba-8"), {})
+    encoders.load.cache_clear()
+    encoders.load("mamba-8")
+    assert "other weights than those of the records" in caplog.text
+
+
 # Trials
 
 

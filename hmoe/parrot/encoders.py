@@ -10,6 +10,7 @@ Face's, by name or local folder.
 from __future__ import annotations
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -27,9 +29,11 @@ from hmoe.errors import AudioError, ConfigError
 from hmoe.parrot import audio_mamba
 from hmoe.parrot.pretraining import load_encoder
 from hmoe.parrot.ssamba import FRAMES, PER_STEP, SIZES, log_mel
-from hmoe.paths import cache_dir
+from hmoe.paths import atomic_write, cache_dir, results_dir
 
 RATE = 16_000  # Hz
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class Patches(Encoder):
 
     def __init__(self, path: Path) -> None:
         self.model = load_encoder(path)
-        self.identity = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+        self.identity = f"{path.stem}-{digest(self.model)}"
         self.width, self.rate = PER_STEP * SIZES[self.model.size][0], 100 / FRAMES
 
     def frames(self, samples: np.ndarray) -> Tensor:
@@ -135,7 +139,7 @@ class Published(Encoder):
 
     def __init__(self, path: Path) -> None:
         self.model = audio_mamba.load(path, load_file(path))
-        self.identity = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+        self.identity = f"{path.stem}-{digest(self.model)}"
         self.width = PER_STEP * self.model.width
 
     def frames(self, samples: np.ndarray) -> Tensor:
@@ -170,16 +174,21 @@ class HuggingFace(Encoder):
         self.model = (model.get_encoder() if self.whisper else model).eval()
         self.width = model.config.hidden_size
         self.rate = 50.0 if self.whisper else RATE / float(np.prod(model.config.conv_stride))
-        digest = hashlib.sha256()
-        for tensor in self.model.state_dict().values():
-            digest.update(tensor.contiguous().numpy().tobytes())
-        self.identity = f"{Path(name).name}-{digest.hexdigest()[:12]}"
+        self.identity = f"{Path(name).name}-{digest(self.model)}"
 
     def frames(self, samples: np.ndarray) -> Tensor:
         x = self.prepare(samples, sampling_rate=RATE, return_tensors="pt")
         hidden = self.model(x["input_features" if self.whisper else "input_values"]).last_hidden_state[0]
         # Whisper's input is always 30 s long, the rest of it silence.
         return hidden[: -(-len(samples) * int(self.rate) // RATE)] if self.whisper else hidden
+
+
+def digest(model: nn.Module) -> str:
+    """12 hexadecimal digits that name the weights of a model."""
+    found = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
 
 
 def packaged(package: str, remedy: str) -> Path:
@@ -195,6 +204,25 @@ def own_path(name: str) -> Path:
     return cache_dir() / "encoders" / f"{name}.safetensors"
 
 
+def register(name: str, loss: float, facts: dict[str, str]) -> None:
+    """Say in `results/encoders.csv` which weights the name of an own encoder stands for; its last line counts."""
+    line = {"encoder": name, "weights": Patches(own_path(name)).identity.rpartition("-")[2], "loss": f"{loss:.4f}"}
+    table = pd.concat([registered(), pd.DataFrame([{**line, **facts}])]).drop_duplicates("encoder", keep="last")
+    atomic_write(results_dir() / "encoders.csv", table.sort_values("encoder").to_csv(index=False))
+
+
+def registered() -> pd.DataFrame:
+    path = results_dir() / "encoders.csv"
+    return pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame({"encoder": []})
+
+
+def _own(name: str) -> Patches:
+    encoder, known = Patches(own_path(name)), registered().set_index("encoder")
+    if name in known.index and not encoder.identity.endswith(recorded := known.loc[name, "weights"]):
+        log.warning("%s: other weights than those of the records (%s); write elsewhere, HMOE_RESULTS", name, recorded)
+    return encoder
+
+
 @cache
 def load(name: str) -> Encoder:
     """The encoder of that name, with its weights; ConfigError where they cannot be had."""
@@ -203,5 +231,5 @@ def load(name: str) -> Encoder:
     if name.endswith(".safetensors"):
         return (Published if audio_mamba.published(Path(name)) else Patches)(Path(name))
     if name.partition("-")[0] in ("mamba", "attention") and "/" not in name:
-        return Patches(own_path(name))
+        return _own(name)
     return HuggingFace(name)
