@@ -188,6 +188,14 @@ TABLE_3 = Experiment(
     reference="Full model",
 )
 
+TABLE_3_FRAMES = Experiment(
+    "table3_frames",
+    "Ablation study, on frames",
+    TABLE_3.claim,
+    tuple(Row(row.name, {**FRAMES, **row.changes}, row.paper) for row in TABLE_3.rows),
+    reference=TABLE_3.reference,
+)
+
 FIGURE_2 = Experiment(
     "figure2",
     "Sensitivity to D_state",
@@ -476,7 +484,7 @@ PARROT_PUBLISHED = {
     "PARROT": {"CREMA-D": (73.68, 72.90), "EmoDB": (92.24, 91.53), "MESD": (59.54, 58.94)},
 }
 
-AUDITS = {e.name: e for e in (BASELINES, PROTOCOLS, ROBUSTNESS, SPEAKERS, PARROT, SELECTION, AMBIGUITIES)}
+AUDITS = {e.name: e for e in (TABLE_3_FRAMES, BASELINES, PROTOCOLS, ROBUSTNESS, SPEAKERS, PARROT, SELECTION, AMBIGUITIES)}
 """What the paper does not show: the chapters of "The truth"."""
 
 
