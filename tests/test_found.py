@@ -46,6 +46,15 @@ def test_what_is_not_recorded_is_not_mentioned(store: Store) -> None:
     assert "nan" not in said
 
 
+def test_the_best_of_other_readings_is_named_without_those_that_contradict_the_paper(store: Store) -> None:
+    write(store, "ambiguities", "Q6: Adam", [71, 72, 74, 76, 78])
+    write(store, "ambiguities", "Q4: plain experts", [80, 81, 82, 83, 84])
+    write(store, "ambiguities", "300 epochs", [90, 91, 92, 93, 94])
+    letter = found.sentences(found.Recorded(store))[0]
+    assert "Of 2 other answers" in letter
+    assert "(“Q4: plain experts”) reaches 82.0" in letter
+
+
 def test_the_number_to_cite_is_that_of_a_new_voice(store: Store) -> None:
     cited = found.cite(found.Recorded(store))
     assert cited.startswith("Cite **35.0 [")
