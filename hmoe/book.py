@@ -161,7 +161,8 @@ def sources() -> list[Path]:
 def fingerprint(parameters: dict[str, Any]) -> str:
     """Names everything that a notebook's outputs may depend on, itself apart: code, data, records, parameters."""
     files = [path for folder in (PROJECT / "hmoe", results_dir()) for path in folder.rglob("*") if path.is_file()]
-    kept = sorted(path for path in files if path.suffix not in {".pyc", ".tmp", ".lock"})
+    # Not what running leaves beside the code (Python's bytecode, numba's machine code), nor what is half written.
+    kept = sorted(p for p in files if p.parent.name != "__pycache__" and p.suffix not in {".tmp", ".lock"})
     return _digest(json.dumps(parameters, sort_keys=True), version("torch"), *(_read(path) for path in kept))
 
 

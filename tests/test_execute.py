@@ -54,6 +54,10 @@ def test_a_notebook_runs_again_when_what_it_depends_on_changed_and_only_then(pro
     (project / "hmoe" / "module.py").write_text("answer = 43")
     assert book.fingerprint(GIVEN) != before
     before = book.fingerprint(GIVEN)
+    (project / "hmoe" / "__pycache__").mkdir()
+    for name in ("module.cpython-311.pyc", "module.f-1.py311.nbi", "module.f-1.py311.1.nbc"):
+        (project / "hmoe" / "__pycache__" / name).write_text("made by running it, on this machine")
+    assert book.fingerprint(GIVEN) == before
     (project / "results" / "casia").mkdir(parents=True)
     (project / "results" / "casia" / "table2.csv").write_text("a record")
     assert book.fingerprint(GIVEN) != before
