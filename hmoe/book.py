@@ -28,7 +28,7 @@ from papermill.exceptions import PapermillExecutionError
 from hmoe import pages, runs
 from hmoe.errors import HmoeError
 from hmoe.paths import atomic_write, results_dir
-from hmoe.store import commit, machine
+from hmoe.store import Store, commit, machine
 
 PROJECT = Path(__file__).parent.parent
 BUILD = PROJECT / "_build"
@@ -75,7 +75,7 @@ def build(
         for name, text in fragments.items():
             _write_if_new(source / "book" / "generated" / name, text)
         readme = PROJECT / "README.md"
-        _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), fragments["headline.md"]))
+        _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), pages.headline(Store(pages.RECORDED))))
         program = Path(sys.executable).with_name("jupyter-book")
         builder = "singlehtml" if single else "html"
         command = [program, "build", "-q", "-W", "-n", "--keep-going", "--builder", builder]
