@@ -304,8 +304,7 @@ def provenance(store: Store, experiment: Experiment, rows: list[RowReport]) -> s
     where = "Computed on this page" if here else f"results/{store.corpus}/{experiment.name}.csv"
     return (
         f"{where}: corpus {store.corpus}, protocol {distinct['protocol']}, "
-        f"selection {distinct['selection']}, {len(trials)} trials (seeds {distinct['seed']}), 95 % intervals by the "
-        f"corrected resampled t-test (Nadeau and Bengio), "
-        f"{trials['n_test'].iloc[0]} test utterances a fold, {distinct['device']} ({distinct['machine']}), "
-        f"commit {distinct['commit']}, {span}"
+        f"selection {distinct['selection']}, {len(trials)} trials (seeds {distinct['seed']}), "
+        f"corrected 95 % intervals, {trials['n_test'].iloc[0]} test utterances a fold, "
+        f"{distinct['device']} ({distinct['machine']}), commit {distinct['commit']}, {span}"
     )
