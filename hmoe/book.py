@@ -28,7 +28,7 @@ from papermill.exceptions import PapermillExecutionError
 from hmoe import pages, runs
 from hmoe.errors import HmoeError
 from hmoe.paths import atomic_write, results_dir
-from hmoe.store import commit, machine
+from hmoe.store import Store, commit, machine
 
 PROJECT = Path(__file__).parent.parent
 BUILD = PROJECT / "_build"
@@ -58,8 +58,8 @@ def build(
         # Unchanged files keep their times, so that only pages with something new are written anew.
         shutil.copytree(PROJECT / "book", source / "book", dirs_exist_ok=True)
         shutil.copy2(PROJECT / "_toc.yml", source / "_toc.yml")
-        config = (PROJECT / "_config.yml").read_text(encoding="utf-8")
-        _write_if_new(source / "_config.yml", launched(config, commit()))
+        config = launched((PROJECT / "_config.yml").read_text(encoding="utf-8"), commit())
+        _write_if_new(source / "_config.yml", config)
         (source / "notebooks").mkdir(exist_ok=True)
         inputs = fingerprint(parameters)
         executed = execute(parameters, jobs)
@@ -67,7 +67,7 @@ def build(
             executed = execute(parameters, jobs)
         for notebook in executed:
             page = source / "notebooks" / f"{notebook.name.split('.')[0]}.ipynb"
-            _write_if_new(page, folded(page.name, notebook.read_text(encoding="utf-8")))
+            _write_if_new(page, elsewhere(folded(page.name, notebook.read_text(encoding="utf-8")), config))
         for record in runs.records(results_dir()):
             kept = source / "results" / record.parent.name / record.name
             _write_if_new(kept, record.read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ def build(
         for name, text in fragments.items():
             _write_if_new(source / "book" / "generated" / name, text)
         readme = PROJECT / "README.md"
-        _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), fragments["headline.md"]))
+        _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), pages.headline(Store(pages.RECORDED))))
         program = Path(sys.executable).with_name("jupyter-book")
         builder = "singlehtml" if single else "html"
         command = [program, "build", "-q", "-W", "-n", "--keep-going", "--builder", builder]
@@ -100,7 +100,7 @@ def folded(name: str, notebook: str) -> str:
 
 
 def launched(config: str, at: str) -> str:
-    """`_config.yml` with a button that opens each notebook on Binder, at commit `at`, which is installed there.
+    """`_config.yml` with buttons that open each notebook on Binder, which installs commit `at`, and on Colab.
 
     Only where the configuration says where the repository is (`repository: {url: ...}`), and `at` names a commit
     that can be fetched: of code that is not committed there is none.
@@ -109,8 +109,26 @@ def launched(config: str, at: str) -> str:
     if not given.get("repository", {}).get("url") or not at.isalnum():
         return config
     given["repository"]["branch"] = at
-    given["launch_buttons"] = {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"}
+    given["launch_buttons"] = {
+        "binderhub_url": "https://mybinder.org",
+        "colab_url": "https://colab.research.google.com",
+        "notebook_interface": "jupyterlab",
+    }
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+
+
+def elsewhere(notebook: str, config: str) -> str:
+    """The notebook, and if its page has the buttons of `launched`, how to install the same commit on Colab."""
+    given = yaml.safe_load(config)
+    if "launch_buttons" not in given:
+        return notebook
+    url, at = given["repository"]["url"], given["repository"]["branch"]
+    install = f"!git clone -q {url} book && git -C book checkout -q {at} && pip install -q -e 'book[book]'"
+    result = nbformat.reads(notebook, as_version=4)
+    text = f"The button opens this chapter at commit {at}. Run this in a first cell, then restart the session:"
+    how = f":::{{dropdown}} On Colab\n{text}\n\n```\n{install}\n```\n:::"
+    result.cells.insert(1, nbformat.v4.new_markdown_cell(how))
+    return nbformat.writes(result)
 
 
 def _polished(page: str) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 import yaml
-from pandas.io.formats.style import Styler
 
-from hmoe import corpora
+from hmoe import corpora, report, runs
 from hmoe.config import Config
+from hmoe.exhibit import Table
 from hmoe.experiments import EXPERIMENTS, Row, experiment
 from hmoe.paths import DATA
 from hmoe.protocols import PROTOCOLS
@@ -165,7 +165,7 @@ def _folds() -> Iterator[Evidence]:
 FACTS: dict[str, Callable[[], Iterator[Evidence]]] = {"seconds": _seconds, "balance": _balance, "folds": _folds}
 
 
-def table(chapter: str, records: Records) -> Styler:
+def table(chapter: str, records: Records) -> Table:
     """The claims that a chapter measures: a line for each measurement."""
     lines = [
         {
@@ -178,7 +178,19 @@ def table(chapter: str, records: Records) -> Styler:
         for claim in claims(chapter)
         for each in evidence(claim, records)
     ]
-    return pd.DataFrame(lines).style.hide(axis="index")
+    caption = "The claims that this chapter measures, each measurement with its verdict."
+    return Table(pd.DataFrame(lines), caption, recorded(claims(chapter), records)).hide(axis="index")
+
+
+def recorded(some: list[Claim], records: Records) -> str:
+    """The provenance of whatever the claims were measured on."""
+    names = [
+        name for claim in some for name in (*(n for n, *_ in claim.numbers), *(s["experiment"] for s in claim.above))
+    ]
+    names += [name for claim in some for name, *_ in claim.protocols]
+    lines = [report.provenance(records.store, experiment(name), records.found[name]) for name in dict.fromkeys(names)]
+    lines += ["the list of files of CASIA that comes with the book"] * any(claim.corpus for claim in some)
+    return "; ".join(lines)
 
 
 def page(store: Store) -> str:
@@ -192,15 +204,17 @@ def page(store: Store) -> str:
         if said:
             named = [f"{{ref}}`{id} <claim-{id.lower()}>`" for id in said]
             lines.append(f"| {word} | {', '.join(named)} |")
-    return "\n".join([*lines, "", *(_section(*each) for each in found.values())])
+    sections = (_section(claim, measured, recorded([claim], records)) for claim, measured in found.values())
+    return "\n".join([*lines, "", *sections])
 
 
-def _section(claim: Claim, measured: list[Evidence]) -> str:
+def _section(claim: Claim, measured: list[Evidence], record: str) -> str:
     about = f"\n\nAbout: {claim.about}." if claim.about else ""
     lines = ["| measured | the paper | ours, 95 % interval | verdict |", "|---|---|---|---|"]
     lines += [f"| {each.what} | {each.paper} | {each.ours} | {each.verdict} |" for each in measured]
     return (
         f"(claim-{claim.id.lower()})=\n## {claim.id} · {claim.where}\n\n> “{claim.words}” ({claim.where}){about}\n\n"
         + "\n".join(lines)
+        + (f"\n\n{{.hmoe-record}}\n{runs.linked(record)}" if record else "")
         + f"\n\nChapter: {{doc}}`../{claim.chapter}`\n"
     )

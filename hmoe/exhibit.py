@@ -8,12 +8,14 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
 from IPython.display import display
 from pandas.io.formats.style import Styler
 
-from hmoe import report
+from hmoe import figures, report
 from hmoe.corpora import Corpus
 from hmoe.experiments import METRICS, Experiment
+from hmoe.paths import results_dir
 from hmoe.report import RowReport
 from hmoe.store import commit, machine, now
 
@@ -44,12 +46,41 @@ def note(corpus: Corpus) -> None:
     display({"text/html": f'<div class="admonition note">{body}</div>', "text/plain": text}, raw=True)
 
 
-def accuracies(found: Sequence[RowReport], experiment: Experiment) -> Styler:
+class Table(Styler):
+    """A table with a caption and where its numbers come from; in the book numbered, {numref}`name` leads to it."""
+
+    def __init__(self, data: pd.DataFrame, caption: str = "", record: str = "", name: str = "") -> None:
+        super().__init__(data)
+        self.said = caption, record, name
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return figures.framed("tabular", self.to_html(), *self.said) | {"text/plain": self.data.to_string()}
+
+
+def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "") -> Table:
     """The table of an experiment: our accuracy, the paper's, the tests against the reference row, the verdict."""
     table = report.table(found, experiment).set_index("row").drop(columns=list(METRICS))
+    title = experiment.title.rstrip("?")
+    caption = f"{title}: accuracy in percent; p against “{experiment.reference}”, with Holm's correction."
     form = {"paper": "{:.1f}", "p (t-test)": "{:.2g}", "p (McNemar)": "{:.2g}"}
-    caption = f"p: against “{experiment.reference}”, with Holm's correction."
-    return table.style.format(form, na_rep="–").set_caption(caption)
+    return Table(table, caption, recorded(found, experiment), name).format(form, na_rep="–")
+
+
+def recorded(found: Sequence[RowReport], experiment: Experiment) -> str:
+    """`report.provenance` of rows, which know their store; or that there are none."""
+    return report.provenance(found[0].store, experiment, list(found)) if found else "Nothing recorded yet."
+
+
+def measured(name: str) -> tuple[pd.DataFrame, str]:
+    """`results/bench/<name>.csv` and one line about it: how many measurements, on what, at which commit and date."""
+    path = results_dir() / "bench" / f"{name}.csv"
+    if not path.exists():
+        return pd.DataFrame(), "Nothing recorded yet: hmoe bench."
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    machines, commits = (", ".join(table[column].unique()) for column in ("machine", "commit"))
+    loads = f"load {table['load'].min():.1f} to {table['load'].max():.1f}, " if "load" in table else ""
+    dates = " to ".join(dict.fromkeys([table["date"].min()[:10], table["date"].max()[:10]]))
+    return table, f"results/bench/{name}.csv: {len(table)} measurements, {loads}{machines}, commit {commits}, {dates}."
 
 
 def made(corpus: Corpus, profile: str, seed: int, device: str) -> str:
@@ -58,3 +89,8 @@ def made(corpus: Corpus, profile: str, seed: int, device: str) -> str:
         f"Computed on this page: corpus {corpus.name}, {len(corpus)} utterances, profile {profile}, seed {seed}, "
         f"{device} ({machine(device)}), commit {commit()}, {now()[:10]}."
     )
+
+
+def stated(what: str) -> str:
+    """The same of what is printed or listed rather than measured: what it is, at which commit."""
+    return f"{what}, commit {commit()}, {now()[:10]}."

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import html
 import io
+import json
 import re
 import warnings
 
@@ -95,19 +96,30 @@ def svg(fig: Figure, alt: str) -> str:
     return text.replace("<svg", label, 1)
 
 
-def show(fig: Figure, alt: str, caption: str = "", name: str = "") -> None:
-    """Display a figure once, with its description and, beneath it, its caption; then close it.
+def show(fig: Figure, alt: str, caption: str = "", name: str = "", record: str = "") -> None:
+    """Display a figure once, with its description and, beneath it, its caption and where it comes from; then close it.
 
     `alt` says in a sentence or two what a reader would see: the axes, and what is to be learnt. ValueError without it.
-    In the book a figure with a caption is numbered, and {numref}`name` on any page leads to it.
+    `record` is the line of `report.provenance`, `exhibit.made` or the like.
     """
     if not alt.strip():
         raise ValueError("figures.show: alt is empty; describe the figure for those who cannot see it")
-    # Can be reached by keyboard, because on a narrow page it scrolls.
-    drawing = f'<div class="hmoe-scroll" tabindex="0">{svg(fig, alt)}</div>'
+    drawing = svg(fig, alt)
     plt.close(fig)
-    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    page = f'<figure class="hmoe-figure">{drawing}{below}</figure>'
-    # A notebook shows the HTML; the book takes the directive, see hmoe.sphinx_drawing.
-    book = f"::::{{drawing}} {name}\n{caption}\n\n{drawing}\n::::"
-    display({"text/html": page, "text/markdown": book, "text/plain": alt}, raw=True)
+    display(framed("drawing", drawing, caption, record, name) | {"text/plain": alt}, raw=True)
+
+
+def framed(kind: str, drawing: str, caption: str, record: str, name: str) -> dict[str, str]:
+    """What a notebook shows of a drawing (SVG) or a table (HTML), and beside it what the book takes, as `directive`."""
+    # Can be reached by keyboard, because on a narrow page it scrolls.
+    box = f'<div class="hmoe-scroll" tabindex="0">{drawing}</div>'
+    below = "".join(f"<p>{html.escape(line)}</p>" for line in (caption, record) if line)
+    page = f'<figure class="hmoe-figure">{box}<figcaption>{below}</figcaption></figure>'
+    return {"text/html": page, "text/markdown": directive(kind, box, caption, record, name)}
+
+
+def directive(kind: str, drawing: str, caption: str, record: str, name: str) -> str:
+    """MyST for `hmoe.sphinx_drawing`: a `drawing` is numbered as a figure, a `tabular` as a table; {numref}`name`
+    on any page leads to it."""
+    said = json.dumps({"caption": caption, "record": record}, ensure_ascii=False)
+    return f"::::{{{kind}}} {name}\n{said}\n{drawing}\n::::\n"

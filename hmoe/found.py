@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from hmoe import audit, figures, plots, report
-from hmoe.experiments import AUDITS, ENCODERS, EXPERIMENTS, METRICS, TABLE_2, TABLE_3
+from hmoe.experiments import AUDITS, ENCODERS, EXPERIMENTS, METRICS, TABLE_2, TABLE_3, experiment
 from hmoe.report import RowReport
 from hmoe.store import Store
 
@@ -160,7 +160,17 @@ def figure(recorded: Recorded) -> str:
     drawing = figures.svg(fig, f"{alt}. The paper claims {PAPER}.")
     plt.close(fig)
     caption = "What was claimed and what was found, on the same corpus, with 95 % intervals over folds and seeds."
-    return f'::::{{drawing}} fig-found\n{caption}\n\n<div class="hmoe-scroll" tabindex="0">{drawing}</div>\n::::\n'
+    box = f'<div class="hmoe-scroll" tabindex="0">{drawing}</div>'
+    return figures.directive("drawing", box, caption, provenance(recorded), "fig-found")
+
+
+def provenance(recorded: Recorded) -> str:
+    """Of the rows in the figure, experiment by experiment."""
+    lines = []
+    for name in dict.fromkeys(name for _, name, _ in SHOWN):
+        rows = [recorded.rows[key] for key in ((n, row) for _, n, row in SHOWN if n == name) if key in recorded.rows]
+        lines += [report.provenance(recorded.store, experiment(name), rows)] * bool(rows)
+    return "; ".join(lines)
 
 
 def cite(recorded: Recorded) -> str:

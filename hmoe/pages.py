@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,19 @@ def fragments() -> dict[str, str]:
     store = Store(RECORDED)
     return {
         "found.md": found.page(store),
-        "cite.md": found.cite(found.Recorded(store)),
-        "headline.md": headline(store),
+        "cite.md": runs.linked(found.cite(found.Recorded(store))),
+        "headline.md": runs.linked(numbered(headline(store), "Table 2 of the paper and what was recorded", "tab-rows")),
         "deviations.md": deviations(store),
         "claims.md": claims.page(store),
         "runs.md": runs.page(store.root),
     }
+
+
+def numbered(text: str, caption: str, name: str) -> str:
+    """MyST whose first table gets a number, a caption and a name; a text without a table as it is."""
+    table = re.search(r"^(\|.*\n)+", text, flags=re.MULTILINE)
+    directive = "".join([f":::{{table}} {caption}\n:name: {name}\n", table[0], ":::\n"]) if table else ""
+    return text.replace(table[0], directive, 1) if table else text
 
 
 def headline(store: Store) -> str:

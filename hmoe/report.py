@@ -13,6 +13,7 @@ from hmoe.config import Config
 from hmoe.experiments import METRICS, Experiment, Row
 from hmoe.leaking import COPIES
 from hmoe.metrics import Estimate, holm, interval, mcnemar, paired_test
+from hmoe.paths import cache_dir
 from hmoe.store import Store
 
 PAIRED_ON = ["protocol", "seed", "fold"]
@@ -50,6 +51,7 @@ class RowReport:
     trials: pd.DataFrame
     p_value: float = math.nan  # corrected resampled t-test against the reference row, Holm-corrected
     mcnemar: float = math.nan  # on the predictions, seed by seed; Holm-corrected
+    store: Store | None = None  # where the trials are recorded
 
     @property
     def accuracy(self) -> Estimate:
@@ -86,7 +88,7 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
         if len(trials):
             share = share_tested(trials)
             estimates = {metric: _possible(interval(trials[metric].to_numpy(), share)) for metric in (*METRICS, "uar")}
-            found[row.name] = RowReport(row.name, estimates, row.paper, trials)
+            found[row.name] = RowReport(row.name, estimates, row.paper, trials, store=store)
     others = [name for name in found if name != experiment.reference]
     if experiment.reference in found and others:
         reference = found[experiment.reference].trials
@@ -298,10 +300,11 @@ def provenance(store: Store, experiment: Experiment, rows: list[RowReport]) -> s
                 ("protocol", "selection", "seed", "device", "machine", "commit")}  # fmt: skip
     dates = sorted(trials["date"].str[:10].unique())
     span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    here = store.root.is_relative_to(cache_dir())  # forgotten when the code changes: nothing to lead to
+    where = "Computed on this page" if here else f"results/{store.corpus}/{experiment.name}.csv"
     return (
-        f"results/{store.corpus}/{experiment.name}.csv: corpus {store.corpus}, protocol {distinct['protocol']}, "
-        f"selection {distinct['selection']}, {len(trials)} trials (seeds {distinct['seed']}), 95 % intervals by the "
-        f"corrected resampled t-test (Nadeau and Bengio), "
-        f"{trials['n_test'].iloc[0]} test utterances a fold, {distinct['device']} ({distinct['machine']}), "
-        f"commit {distinct['commit']}, {span}"
+        f"{where}: corpus {store.corpus}, protocol {distinct['protocol']}, "
+        f"selection {distinct['selection']}, {len(trials)} trials (seeds {distinct['seed']}), "
+        f"corrected 95 % intervals, {trials['n_test'].iloc[0]} test utterances a fold, "
+        f"{distinct['device']} ({distinct['machine']}), commit {distinct['commit']}, {span}"
     )

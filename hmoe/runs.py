@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -60,9 +61,14 @@ def _measurements(paths: list[Path]) -> str:
     return f"## Measured costs\n\n{_table(pd.DataFrame(lines))}"
 
 
-def _link(path: Path) -> str:
+def linked(text: str) -> str:
+    """MyST of a line that names files of `results/`: a link to each."""
     # Sphinx copies the file into the book, so that the link holds offline; see hmoe.book.
-    return f"{{download}}`{path.parent.name}/{path.name} </results/{path.parent.name}/{path.name}>`"
+    return re.sub(r"results/[\w-]+/[\w-]+\.csv", lambda path: f"{{download}}`{path[0]} </{path[0]}>`", text)
+
+
+def _link(path: Path) -> str:
+    return linked(f"results/{path.parent.name}/{path.name}")
 
 
 def _names(values: pd.Series) -> str:

@@ -22,10 +22,9 @@ exp(delta A) for each step in the records, and walks back over them:
 Threads share out utterances (and, where those are few, groups of channels) in a way that depends on shapes alone, and
 each sum is taken in a fixed order: any number of threads gives the same bits.
 
-Why numba: `hmoe bench scan` measures this file beside a C loop built by gcc (`results/bench/scan.csv`, on a busy
-machine): it takes 0.9 to 1.3 times that loop's processor time, 1.9 times in one pair whose load was high, and a C++
-extension would need a compiler on the reader's machine. LLVM vectorises an inner loop only if it
-can prove that its arrays do not overlap, which is why a record is one flat stretch with fixed offsets.
+Why numba: a C++ extension would need a compiler on the reader's machine. `hmoe bench scan` measures this file beside a
+C loop built by gcc (`results/bench/scan.csv`). LLVM vectorises an inner loop only if it can prove that its arrays do
+not overlap, which is why a record is one flat stretch with fixed offsets.
 """
 
 from __future__ import annotations

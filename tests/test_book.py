@@ -12,9 +12,11 @@ import shutil
 import threading
 from collections.abc import Iterator
 from functools import cache, partial
+from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, sync_playwright
@@ -25,6 +27,13 @@ from hmoe.store import Store
 
 PAGES = [str(path.relative_to(book.PROJECT).with_suffix(".html")) for path in book.sources()]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+READERS = {
+    f"{name}, {mode}": (size, mode)
+    for name, size in (("desktop", DESKTOP), ("phone", PHONE))
+    for mode in ("light", "dark")
+}
+# axe-core takes most of a visit. Its rules look at elements and at colours: these two see both sizes and both modes.
+INSPECTED = ("desktop, light", "phone, dark")
 # Sphinx-thebe declares the same constant twice on every page; nothing of it is used.
 KNOWN_ERRORS = {"Identifier 'THEBE_JS_URL' has already been declared"}
 # Rules of axe-core that the theme itself breaks, each with the elements that do; nothing else may.
@@ -98,17 +107,16 @@ class Visit:
 
 @pytest.fixture(scope="session")
 def readers(browser: Browser) -> dict[str, BrowserContext]:
-    """One at a desk by day, one with a phone at night; each keeps what it has fetched, as readers' browsers do."""
+    """At a desk and with a phone, by day and by night; each keeps what it has fetched, as readers' browsers do."""
     contexts = {
-        "desktop, light": browser.new_context(viewport=DESKTOP, color_scheme="light"),
-        "phone, dark": browser.new_context(viewport=PHONE, color_scheme="dark"),
+        reader: browser.new_context(viewport=size, color_scheme=mode) for reader, (size, mode) in READERS.items()
     }
     for context in contexts.values():
         context.set_default_timeout(120_000)  # a busy machine is no fault of the book
     return contexts
 
 
-@pytest.mark.parametrize("reader", ["desktop, light", "phone, dark"])
+@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: Path(path).stem)
 def test_page(path: str, reader: str, readers: dict[str, BrowserContext], html: Path, site: str) -> None:
     """One visit, all properties of the page: loading it is what takes the time."""
@@ -121,7 +129,9 @@ def test_page(path: str, reader: str, readers: dict[str, BrowserContext], html: 
     assert page.evaluate(OVERFLOW) <= 0
     assert page.evaluate(DANGLING_ANCHORS) == []
     assert page.evaluate("document.documentElement.lang") == "en"
-    assert violations(page) == {}
+    assert page.evaluate(WITHOUT_RECORD) == []
+    if reader in INSPECTED:
+        assert violations(page) == {}
     page.close()
 
 
@@ -154,6 +164,9 @@ RAW_FORMULAS = r"""() => {
     }
     return [...found, ...failed];
 }"""
+
+WITHOUT_RECORD = """() => [...document.querySelectorAll("figure.hmoe-figure")]
+    .filter(figure => !figure.querySelector(".hmoe-record")).map(figure => figure.innerText.slice(-200))"""
 
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
@@ -194,7 +207,7 @@ def test_next_visits_every_page_once_and_previous_leads_back(browser: Browser, s
 def test_every_link_within_the_book_leads_somewhere(html: Path) -> None:
     for path in PAGES:
         text = (html / path).read_text(encoding="utf-8")
-        for link in re.findall(r'href="([^"#:]+\.html)(#[^"]*)?"', text):
+        for link in re.findall(r'href="([^"#:]+\.(?:html|csv|ipynb))(#[^"]*)?"', text):
             target = (html / path).parent / link[0]
             assert target.exists(), f"{path} links to {link[0]}"
             if len(link[1]) > 1:
@@ -210,6 +223,69 @@ def test_the_front_page_shows_the_records(html: Path) -> None:
         cells = [f"<p>{c}</p>" for c in (row.name, row.paper.get("accuracy", "–"), row.accuracy, verdict)]
         (line,) = (line for line in re.findall(r"<tr.*?</tr>", page, flags=re.DOTALL) if cells[0] in line)
         assert all(cell in line for cell in cells)
+
+
+def cells(page: str, name: str) -> list[list[str]]:
+    """The cells of the table of that name, row by row, as a reader sees them."""
+    (figure,) = re.findall(rf'<figure[^>]*id="{name}".*?</figure>', page, flags=re.DOTALL)
+    lines = re.findall(r"<tr.*?</tr>", figure, flags=re.DOTALL)
+    found = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line, flags=re.DOTALL) for line in lines]
+    return [[unescape(re.sub(r"<[^>]*>", "", cell)).strip() for cell in line] for line in found]
+
+
+TABLES = [  # of recorded accuracies, a line a row: the chapter, the name of the table, the experiment
+    ("11-peers", "tab-peers", "table2"),
+    ("12-ablation", "tab-ablation", "table3"),
+    ("13-sensitivity", "tab-d-state", "figure2"),
+    ("13-sensitivity", "tab-d-selected", "figure3"),
+    ("14-augmentation", "tab-augmentation", "figure4"),
+    ("16-baselines", "tab-baselines", "baselines"),
+    ("17-protocols", "tab-protocols", "protocols"),
+    ("20-new-speakers", "tab-speakers", "speakers"),
+]
+
+
+@pytest.mark.parametrize(("chapter", "name", "of"), TABLES, ids=[f"{each[0]}, {each[1]}" for each in TABLES])
+def test_a_chapter_shows_the_records(chapter: str, name: str, of: str, html: Path) -> None:
+    shown = {line[0]: line for line in cells(chapter_text(html, chapter), name)}
+    for row in experiment(of).rows:
+        assert row.name in shown or of == "speakers"  # which lists what is recorded
+    recorded = report.rows(Store(pages.RECORDED, RESULTS), experiment(of))
+    assert recorded
+    for row in recorded:
+        assert str(row.accuracy) in shown[row.name]
+        assert str(row.accuracy).startswith(f"{row.trials['accuracy'].mean():.1f}")
+
+
+def test_chapters_that_turn_a_table_show_the_records(html: Path) -> None:
+    """Rows named "model, condition" by condition and model; rows of known and of new speakers side by side."""
+    store, known = Store(pages.RECORDED, RESULTS), "stratified 5-fold"
+    head, *lines = cells(chapter_text(html, "18-robustness"), "tab-conditions")
+    shown = {f"{model}, {line[0]}": cell for line in lines for model, cell in zip(head, line, strict=True)}
+    for row in report.rows(store, experiment("robustness")):
+        assert shown[row.name] == f"{row.trials['accuracy'].mean():.1f}"
+    head, *lines = cells(chapter_text(html, "22-parrot"), "tab-parrot")
+    shown = {(line[0], title): cell for line in lines for title, cell in zip(head, line, strict=True)}
+    for row in report.rows(store, experiment("parrot")):
+        name = row.name.removesuffix(", new speaker")
+        assert shown[name, known if name == row.name else "new speaker"] == str(row.accuracy)
+
+
+def chapter_text(html: Path, chapter: str) -> str:
+    return (html / "notebooks" / f"{chapter}.html").read_text(encoding="utf-8")
+
+
+def test_measured_costs_are_those_of_the_records(html: Path) -> None:
+    for chapter, name, record, column, form in (
+        ("07-mamba", "tab-scan", "scan", "processor_times", "{:.3f}"),
+        ("19-cost", "tab-models", "cost-rows", "ms", "{:.2f}"),
+        ("19-cost", "tab-real-time", "cost-real-time", "total", "{:.4f}"),
+    ):
+        shown = cells(chapter_text(html, chapter), name)
+        recorded = pd.read_csv(RESULTS / "bench" / f"{record}.csv")
+        shown = shown[-len(recorded) :]  # beneath the head
+        for line, value in zip(shown, recorded[column], strict=True):
+            assert (form.format(value) if value == value else "not run") in line
 
 
 @pytest.mark.parametrize("word", ["routing", "utterance"])

@@ -38,9 +38,24 @@ def test_code_is_folded_in_chapters_of_results_alone() -> None:
     assert "tags" not in words.metadata
 
 
-def test_binder_opens_the_commit_that_was_built_and_is_offered_only_where_it_can_be_fetched() -> None:
+def test_binder_and_colab_open_the_commit_that_was_built_and_are_offered_only_where_it_can_be_fetched() -> None:
     at = "https://forge.example/book"
     config = yaml.safe_dump({"title": "A book", "repository": {"url": at}})
-    assert yaml.safe_load(book.launched(config, "0123456789"))["repository"] == {"url": at, "branch": "0123456789"}
+    given = book.launched(config, "0123456789")
+    assert yaml.safe_load(given)["repository"] == {"url": at, "branch": "0123456789"}
+    assert {"binderhub_url", "colab_url"} <= set(yaml.safe_load(given)["launch_buttons"])
     assert book.launched(config, "0123456789+") == config  # changed since the commit
     assert book.launched("title: A book\n", "0123456789") == "title: A book\n"
+    chapter = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Words")])
+    text = nbformat.writes(chapter)
+    assert book.elsewhere(text, config) == text
+    how = nbformat.reads(book.elsewhere(text, given), as_version=4).cells[1].source
+    assert f"git clone -q {at} " in how and "checkout -q 0123456789 " in how
+
+
+def test_a_line_leads_to_each_record_that_it_names() -> None:
+    line = "results/casia/table2.csv: 5 trials; results/bench/cost-rows.csv: 3 measurements."
+    assert runs.linked(line) == (
+        "{download}`results/casia/table2.csv </results/casia/table2.csv>`: 5 trials; "
+        "{download}`results/bench/cost-rows.csv </results/bench/cost-rows.csv>`: 3 measurements."
+    )

@@ -1,0 +1,53 @@
+"""Tables that a chapter shows: a caption, a line of provenance, and a directive that Sphinx can read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hmoe import exhibit, figures
+from hmoe.experiments import TABLE_2
+
+RESULTS = Path(exhibit.__file__).parent.parent / "results"
+
+
+def test_a_table_brings_its_caption_and_record_wherever_it_is_shown() -> None:
+    frame = pd.DataFrame({"accuracy": [81.25, float("nan")]}, index=["one", "two"])
+    table = exhibit.Table(frame, "A < caption.", "results/c/x.csv: 3 trials", "tab-x").format("{:.1f}", na_rep="–")
+    shown = table._repr_mimebundle_()
+    assert "81.2" in shown["text/html"] and "A &lt; caption." in shown["text/html"]
+    assert "results/c/x.csv: 3 trials" in shown["text/html"]
+    first, said, *html, last = shown["text/markdown"].strip().split("\n")
+    assert (first, last) == ("::::{tabular} tab-x", "::::")
+    assert json.loads(said) == {"caption": "A < caption.", "record": "results/c/x.csv: 3 trials"}
+    assert any("81.2" in line for line in html)
+    hidden = table.hide(["accuracy"], axis="columns")._repr_mimebundle_()
+    assert "81.2" not in hidden["text/html"] and "tab-x" in hidden["text/markdown"]
+
+
+def test_a_figure_without_a_caption_is_read_back_whole() -> None:
+    said, drawing = figures.directive("drawing", "<svg/>", "", "", "").split("\n")[1:3]
+    assert (json.loads(said), drawing) == ({"caption": "", "record": ""}, "<svg/>")
+
+
+def test_rows_that_are_not_recorded_say_so() -> None:
+    assert exhibit.recorded([], TABLE_2) == "Nothing recorded yet."
+
+
+@pytest.mark.parametrize("name", ["scan", "cost-length"])
+def test_a_measurement_says_how_many_on_what_at_which_commit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HMOE_RESULTS", str(RESULTS))
+    table, line = exhibit.measured(name)
+    recorded = pd.read_csv(RESULTS / "bench" / f"{name}.csv")
+    assert len(table) == len(recorded)
+    assert line.startswith(f"results/bench/{name}.csv: {len(recorded)} measurements")
+    assert all(commit in line for commit in recorded["commit"].unique())
+
+
+def test_without_a_measurement_the_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HMOE_RESULTS", str(tmp_path))
+    table, line = exhibit.measured("scan")
+    assert not len(table) and line.startswith("Nothing recorded yet")
