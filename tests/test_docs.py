@@ -97,10 +97,13 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return load("synthetic", root)
 
 
+SAID = {"anger": "angry", "happiness": "happy"}
+
+
 def as_folders(voices: Corpus, folder: Path) -> None:
     """`recordings/`, as the first hour asks for: a folder for each emotion."""
     for line in voices.table.itertuples():
-        target = folder / "recordings" / line.emotion / f"{line.speaker}-{line.sentence}.wav"
+        target = folder / "recordings" / SAID.get(line.emotion, line.emotion) / f"{line.speaker}-{line.sentence}.wav"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(line.path, target)
 
@@ -119,18 +122,21 @@ def as_clips(voices: Corpus, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("page", "prepare"), [("first-hour", as_folders), ("your-corpus", as_clips), ("add-an-expert", lambda *_: None)]
 )
-def test_a_page_runs_as_it_is_printed(page: str, prepare: Any, voices: Corpus, tmp_path: Path) -> None:
+def test_a_page_runs_as_it_is_printed(
+    page: str, prepare: Any, voices: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
     prepare(voices, tmp_path)
-    environment = {
-        **os.environ,
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "HMOE_SYNTHETIC": str(voices.root),
         "HMOE_CACHE": str(tmp_path / "cache"),
         "HMOE_RESULTS": str(tmp_path / "results"),
         "JUPYTER_PREFER_ENV_PATH": "1",
-    }
+    }.items():
+        monkeypatch.setenv(name, value)
     ran = 0
     for mark, _, text in blocks(ROOT / "book" / f"{page}.md"):
         kind, _, name = mark.partition(": ")
@@ -139,9 +145,17 @@ def test_a_page_runs_as_it_is_printed(page: str, prepare: Any, voices: Corpus, t
         elif kind == "starts":
             assert (tmp_path / name).read_text(encoding="utf-8").startswith(text)
         elif kind == "run":
-            shell = ["bash", "-euo", "pipefail", "-c", text]
-            done = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True)
-            assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-            assert "Traceback" not in done.stderr
-            ran += 1
+            for command in commands(text):
+                assert run(command, monkeypatch) == 0, shlex.join(command)
+                ran += 1
     assert ran >= 2
+
+
+def run(command: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command. `hmoe` runs in this process, for importing torch anew takes longer than the rest."""
+    if command[0] != "hmoe":
+        return subprocess.run(command).returncode
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code or 0
