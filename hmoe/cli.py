@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -318,17 +319,24 @@ def run_command(
 def report_command(
     experiment: Annotated[str, typer.Argument(help="table2, table3, figure2, figure3, figure4, ...")],
     corpus: CorpusName = "casia", profile: ProfileName = "full", format: FormatName = Format.table,
+    changes: Changes = None,
 ) -> None:  # fmt: skip
-    """Print an experiment's table from the records, beside the paper's numbers, with the verdicts.
+    """Print an experiment's table from the records; those of CASIA beside the paper's numbers, with the verdicts.
+
+    `--set` shows the trials that were run with it.
 
     Example: `hmoe report table3 --corpus casia`
     """
     from hmoe import grid, report
     from hmoe.experiments import experiment as find
 
-    chosen = find(experiment)
-    store = grid.store_for(corpus, grid.profile(profile))
-    found = report.rows(store, chosen, grid.profile(profile).config)
+    chosen, changed, wanted = find(experiment), overrides(changes), grid.profile(profile)
+    if corpus != "casia":
+        chosen = report.without_paper(chosen)
+    if protocol := changed.pop("protocol", None):
+        chosen = replace(chosen, rows=tuple(replace(row, protocol=protocol) for row in chosen.rows))
+    store = grid.store_for(corpus, wanted)
+    found = report.rows(store, chosen, lambda row: wanted.config(row, **changed))
     table = report.table(found, chosen)
     if not found:
         raise ConfigError(store.path(experiment), "holds no trials yet", f"`hmoe run {experiment} --corpus {corpus}`")

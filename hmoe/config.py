@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hmoe.errors import ConfigError
 
-Expert = Literal["cnn", "lstm", "transformer"]
 Modality = Literal["mfcc", "mel", "chroma"]
 Augmentation = Literal["stretch", "pitch", "noise", "tract"]
 
@@ -102,7 +101,7 @@ class Architecture(Section):
     d_model: int = Field(128, gt=0)  # Q17
     dropout: float = Field(0.1, ge=0, lt=1)  # Q17
 
-    experts: tuple[Expert, ...] = ("lstm", "cnn", "transformer")  # §3.4; Q15: a removed one is not there
+    experts: tuple[str, ...] = ("lstm", "cnn", "transformer")  # §3.4; Q15: a removed one is not there
     expert_mamba: bool = True  # Q4: a Mamba block in each expert
     lstm_layers: int = Field(1, ge=1)  # Q17
     cnn_layers: int = Field(2, ge=1)  # Q17
@@ -158,6 +157,11 @@ class Config(Features, Augmenting, Architecture, Training):
 
         if not self.experts or len(set(self.experts)) < len(self.experts):
             refuse("experts", "name each expert once, at least one")
+        if self.experts != Architecture.model_fields["experts"].default:
+            from hmoe.experts import EXPERTS  # which reads this module
+
+            if not set(self.experts) <= set(EXPERTS):
+                refuse("experts", f"known: {', '.join(EXPERTS)}; another is a subclass of `hmoe.experts.Expert`")
         if not self.modalities or len(set(self.modalities)) < len(self.modalities):
             refuse("modalities", "name each modality once, at least one")
         if len(set(self.augment)) < len(self.augment):

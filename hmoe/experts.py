@@ -1,7 +1,7 @@
 """§3.4: the heterogeneous experts. Each maps (B, T, D_in) to (B, T, d_model) and never looks at padding.
 
 "An LSTM, a CNN, and a Transformer encoder", "each using Mamba blocks with differentiated state-space parameters"
-(Q4: the share of D_state in `D_STATE_SHARE`; `expert_mamba=False` leaves the Mamba blocks out).
+(Q4: `d_state_share` of D_state; `expert_mamba=False` leaves the Mamba blocks out).
 """
 
 from __future__ import annotations
@@ -15,17 +15,27 @@ from torch import Tensor, nn
 from hmoe.config import Architecture
 from hmoe.mamba import MambaBlock
 
-# Q4, "differentiated": the wider an expert sees by itself, the longer the memory that its Mamba block adds.
-D_STATE_SHARE = {"lstm": 1.0, "transformer": 0.5, "cnn": 0.25}
+EXPERTS: dict[str, type[Expert]] = {}
+"""What `config.experts` may name."""
 
 
 class Expert(nn.Module):
-    """What the experts share: a projection of the features before, a Mamba block after."""
+    """What the experts share: a projection of the features before, a Mamba block after.
 
-    def __init__(self, name: str, d_in: int, config: Architecture) -> None:
+    A subclass gives its name, the share of D_state that its Mamba block has, and `extract` between the two.
+    Q4, "differentiated": the wider an expert sees by itself, the longer the memory that its Mamba block adds.
+    """
+
+    d_state_share: float
+
+    def __init_subclass__(cls, name: str, d_state_share: float) -> None:
+        cls.d_state_share = d_state_share
+        EXPERTS[name] = cls
+
+    def __init__(self, d_in: int, config: Architecture) -> None:
         super().__init__()
         self.project = nn.Linear(d_in, config.d_model)
-        d_state = max(1, int(config.d_state * D_STATE_SHARE[name]))
+        d_state = max(1, int(config.d_state * self.d_state_share))
         self.mamba = (
             MambaBlock(config.d_model, d_state, config.d_conv, config.expand) if config.expert_mamba else nn.Identity()
         )
@@ -35,22 +45,22 @@ class Expert(nn.Module):
         return self.mamba(self.extract(self.project(tokens), mask))
 
 
-class LSTMExpert(Expert):
+class LSTMExpert(Expert, name="lstm", d_state_share=1.0):
     """ "Captures long-range temporal dependencies." One direction, hence causal: padding behind is never seen."""
 
     def __init__(self, d_in: int, config: Architecture) -> None:
-        super().__init__("lstm", d_in, config)
+        super().__init__(d_in, config)
         self.lstm = nn.LSTM(config.d_model, config.d_model, config.lstm_layers, batch_first=True)
 
     def extract(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         return self.lstm(hidden)[0]
 
 
-class CNNExpert(Expert):
+class CNNExpert(Expert, name="cnn", d_state_share=0.25):
     """ "Extracts local patterns and short-duration emotional cues." Convolutions over time, zeros beyond the end."""
 
     def __init__(self, d_in: int, config: Architecture) -> None:
-        super().__init__("cnn", d_in, config)
+        super().__init__(d_in, config)
         D, k = config.d_model, config.kernel_size
         self.convolutions = nn.ModuleList(nn.Conv1d(D, D, k, padding=k // 2) for _ in range(config.cnn_layers))
         self.norms = nn.ModuleList(nn.LayerNorm(D) for _ in range(config.cnn_layers))
@@ -67,11 +77,11 @@ class CNNExpert(Expert):
         return hidden
 
 
-class TransformerExpert(Expert):
+class TransformerExpert(Expert, name="transformer", d_state_share=0.5):
     """ "Uses self-attention to capture both local and global dependencies." Padding is no key to anyone."""
 
     def __init__(self, d_in: int, config: Architecture) -> None:
-        super().__init__("transformer", d_in, config)
+        super().__init__(d_in, config)
         D = config.d_model
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(D, config.heads, 2 * D, config.dropout, batch_first=True, norm_first=True)
@@ -90,6 +100,3 @@ def positions(T: int, D: int, device: torch.device | None = None) -> Tensor:
     rates = torch.exp(torch.arange(0, D, 2, device=device) * (-math.log(10_000.0) / D))
     angles = torch.arange(T, device=device)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :D]
-
-
-EXPERTS: dict[str, type[Expert]] = {"lstm": LSTMExpert, "cnn": CNNExpert, "transformer": TransformerExpert}

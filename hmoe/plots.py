@@ -222,7 +222,7 @@ def _boxes(
         sizes = count_parameters(expert) - count_parameters(expert.project) - count_parameters(expert.mamba)
         column = [
             Box(
-                f"{NAMES[name]} expert\n{_title(expert.project)}",
+                f"{NAMES.get(name, name)} expert\n{_title(expert.project)}",
                 left[expert.project],
                 count_parameters(expert.project),
                 colour,

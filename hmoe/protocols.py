@@ -96,6 +96,11 @@ def _stratified(table: pd.DataFrame, seed: int, k: int = 5) -> dict[str, tuple[n
 
 def _by_speaker(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     speaker = table["speaker"].to_numpy()
+    if len(set(speaker)) < 2:
+        raise ProtocolError(
+            "leave one speaker out", f"all utterances are of the speaker {speaker[0]!r}",
+            "say who speaks: SPEAKER/EMOTION/*.wav, or a column `speaker` of the CSV file",
+        )  # fmt: skip
     return {name: (speaker != name, speaker == name) for name in sorted(set(speaker))}
 
 

@@ -302,7 +302,7 @@ def test_a_csv_manifest_with_all_columns_and_with_the_fewest(tmp_path: Path) -> 
     tree(tmp_path, ["x/a.wav", "x/b.wav"])
     full, short = tmp_path / "full.csv", tmp_path / "short.csv"
     full.write_text("id,path,emotion,speaker,sentence\nu1,x/a.wav,Angry,s1,7\nu2,x/b.wav,悲伤,s2,8\n", "utf-8-sig")
-    short.write_text("emotion,path\nhappy,x/b.wav\ncontempt,x/a.wav\n")
+    short.write_text("Emotion, path\nhappy,x/b.wav\ncontempt,x/a.wav\n")
     columns = ["id", "speaker", "emotion", "sentence"]
     assert load("csv", full).table[columns].values.tolist() == [
         ["u1", "s1", "anger", "7"],
@@ -320,15 +320,16 @@ def test_a_csv_manifest_with_all_columns_and_with_the_fewest(tmp_path: Path) -> 
     ("text", "expected"),
     [
         (b"file,label\na.wav,angry\n", "has the columns file, label; needs at least path and emotion"),
+        (b"path;emotion\na.wav;angry\n", "has the columns path;emotion; needs at least path and emotion, with a comma"),
         (b"", "not a CSV file (No columns to parse from file); save it"),
         (b'path,emotion\na,b,c,d\n"', "not a CSV file ("),
         (b"path,emotion\na.wav,\xff\xfe\n", "not a CSV file ("),
         (b"path,emotion\na.wav,angry\na.wav,meh\n", "line 3: unknown emotion 'meh'; rename it to one of"),
         (b"path,emotion\na.wav,\n", "line 2: unknown emotion ''; rename"),
         (b"path,emotion\n,angry\n", "line 2: has no path; "),
-        (b"path,emotion\nb.wav,angry\n", "1 of 1 files unusable: "),
+        (b"path,emotion\nb.wav,angry\n", "line 2: no such file b.wav; give its path as seen from the folder of"),
         (b"path,emotion\na.wav,angry\na.wav,sad\n", "'a' is also"),
-        (b"path,emotion\n", "no utterances found; "),
+        (b"path,emotion\n", "no utterances found; write a line for each recording"),
     ],
 )
 def test_a_csv_manifest_that_does_not_fit_is_one_line(tmp_path: Path, text: bytes, expected: str) -> None:
