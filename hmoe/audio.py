@@ -17,6 +17,7 @@ import soundfile
 from hmoe.errors import AudioError
 from hmoe.paths import atomic_write
 
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of files that are taken for audio where a folder is given
 SHORTEST = 0.025  # s: one analysis window
 LONGEST = 60.0  # s: an utterance, not a recording session; the longest of CASIA takes 4.9 s
 SILENCE = 2e-4  # peak to peak: about six steps of 16 bits, 80 dB below full scale

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import logging
+import os
 import sys
+import warnings
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from hmoe.errors import AudioError, ConfigError, HmoeError
+from hmoe.errors import ConfigError, HmoeError
 
 app = typer.Typer(
     help="Reproduce HMoE-SiMBA: corpora, features, trials, tables.",
@@ -56,10 +57,21 @@ Changes = Annotated[
 FormatName = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 
 
+def warn(what: object, *_: object) -> None:
+    """A warning as a line of its own, in the place of Python's two with file and number."""
+    typer.secho(f"hmoe: warning: {' '.join(str(what).split())}", fg="yellow", err=True)
+
+
 def main() -> None:
-    """Entry point: errors of `hmoe.errors` become one line."""
+    """Entry point: errors of `hmoe.errors` become one line, and so does each warning."""
+    if sys.argv[1:2] != ["book"]:  # whose notebooks show what Python warns of
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")  # worker processes: what concerns a user is said here
+    if logging.lastResort:
+        logging.lastResort.setFormatter(logging.Formatter("hmoe: warning: %(message)s"))
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = warn
+            app()
     except HmoeError as error:
         typer.secho(f"hmoe: {error}", fg="red", err=True)
         sys.exit(2)
@@ -175,22 +187,21 @@ def features_command(
 
 @app.command("train")
 def train_command(
-    output: Annotated[Path, typer.Argument(help="Where to write the model (.safetensors).")],
+    output: Annotated[Path, typer.Argument(help="The folder to write the model to.")],
     corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", device: Device = "cpu",
     seed: Annotated[int, typer.Option(min=0)] = 0, changes: Changes = None,
 ) -> None:  # fmt: skip
     """Train HMoE-SiMBA on a whole corpus and save it for `hmoe predict`. Taken up where it was cut off.
 
-    Example: `hmoe train model.safetensors --corpus casia --root /data/casia --set reading=frames`
+    Example: `hmoe train my-model --corpus casia --root /data/casia --set reading=frames`
     """
     import numpy as np
 
-    from hmoe import grid, protocols, store
+    from hmoe import grid, protocols
     from hmoe.config import Config
     from hmoe.inputs import Inputs
-    from hmoe.model import HMoESiMBA
     from hmoe.paths import atomic_write
-    from hmoe.pretrained import Pretrained
+    from hmoe.pretrained import Pretrained, facts, vacant
     from hmoe.rng import stable_seed
     from hmoe.train import fit
 
@@ -198,27 +209,25 @@ def train_command(
     config = Config(**{**chosen.changes, **overrides(changes)})
     if config.model != "hmoe-simba" or config.selection == "test":
         raise ConfigError("--set", "a model for `hmoe predict` is HMoE-SiMBA, and nothing tests it", "use `hmoe run`")
-    if config.by_speaker or "prosody" in config.reading:
+    if config.by_speaker or "prosody" in config.reading or config.reading == "embeddings":
         raise ConfigError("--set", "`hmoe predict` hears one recording at a time, and its spectrum", "use `hmoe run`")
-    if output.is_dir():
-        raise ConfigError(output, "is a directory", "name the file to write, e.g. model.safetensors")
-    probe = output.with_name(f".{output.name}.tmp")  # a folder that cannot be written is told now, not after training
+    probe = vacant(output).with_name(f".{output.name}.tmp")  # what cannot be written is told now, not after training
     atomic_write(probe, "")
     probe.unlink()
     data = grid.load(corpus, root, chosen)
+    about = facts(data, config, grid.store_for(corpus, chosen))
     inputs = Inputs.of(grid.open_bank(data, config), config, device)
     rows, held_out = np.arange(len(data)), None
     if config.selection == "nested":
         rows, held_out = protocols.validation(rows, data.labels, config.validation_fraction, seed)
     started = stable_seed(config.key(), seed, device, *data.table["sha256"])
     model, run = fit(
-        lambda: HMoESiMBA(config, len(data.emotions)), inputs, data.labels, rows, held_out, config, seed,
-        output.with_suffix(f".{started:x}.tmp"), progress=True,
+        lambda: Pretrained(config, list(data.emotions), about), inputs, data.labels, rows, held_out, config, seed,
+        output.with_name(f".{output.name}.{started:x}.tmp"), progress=True,
     )  # fmt: skip
-    facts = {"corpus": data.name, "utterances": str(len(data)), "commit": store.commit(), "date": store.now()}
-    Pretrained(model.cpu(), config, data.emotions, facts).save(output)
+    model.cpu().save(output)
     judged = "" if held_out is None else f", {100 * run.best[0]:.1f} % of {len(held_out)} held-out utterances"
-    typer.echo(f"epoch {run.best_epoch}{judged}: {output}")
+    typer.echo(f"epoch {run.best_epoch}{judged}: {output}\n{model.note}")
 
 
 @app.command("pretrain")
@@ -349,40 +358,60 @@ def report_command(
         typer.echo(report.provenance(store, chosen, found))
 
 
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", help="A folder from `hmoe train`, or OWNER/NAME on the Hugging Face Hub.")
+]
+
+
 @app.command("predict")
 def predict_command(
-    files: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="From `hmoe train`.")] = Path("model.safetensors"),
+    recordings: Annotated[list[str], typer.Argument(help="Files; folders; - for standard input (paths, or a WAV).")],
+    model: ModelName = "my-model",
     format: FormatName = Format.table,
-) -> None:  # fmt: skip
-    """Say the emotion of recordings, with probabilities and routing weights. Exit code 1 if any was refused.
+) -> None:
+    """Say the emotion of recordings, with probabilities and routing weights.
 
-    Example: `hmoe predict --model model.safetensors greeting.wav recordings/`
+    What cannot be judged is named, and the rest is judged: exit code 1; 2 if nothing could be.
+
+    Example: `hmoe predict --model my-model greeting.wav recordings/`
     """
+    from hmoe import predicting
     from hmoe.pretrained import Pretrained
 
-    pretrained = Pretrained.load(model)
-    paths = [p for f in files for p in (sorted(f.rglob("*.wav")) if f.is_dir() else [f])]
-    if not paths:
-        raise AudioError(files[0], "no .wav files in it", "give recordings, or folders that hold some")
-    judged, refused = [], 0
-    for path in paths:
-        try:
-            judged.append(pretrained.judge(path))
-        except AudioError as error:
-            refused += 1
-            typer.secho(f"hmoe: {error}", fg="red", err=True)
+    said = predicting.answers(Pretrained.load(model), recordings, sys.stdin.buffer)
+    for error in said.refused:
+        typer.secho(f"hmoe: {error}", fg="red", err=True)
+    for one in said.judged:
+        if one.warnings:
+            warn(f"{one.path} is unlike the training corpus: {'; '.join(one.warnings)}")
+    if not said.judged:
+        raise typer.Exit(2)
+    table = said.table()
     if format is Format.json:
-        typer.echo(json.dumps([vars(one) for one in judged], indent=1, ensure_ascii=False))
+        typer.echo(said.json())
+    elif format is Format.csv:
+        typer.echo(table.to_csv(index=False, float_format="%.4f").strip())
+        typer.echo(f"hmoe: {said.model.note}", err=True)
     else:
-        delimiter = "," if format is Format.csv else "\t"
-        writer = csv.writer(sys.stdout, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(["path", "emotion", *pretrained.emotions, *(f"g_{name}" for name in pretrained.config.experts)])
-        for one in judged:
-            numbers = [*one.probabilities.values(), *one.routing.values()]
-            writer.writerow([one.path, one.emotion, *(f"{number:.3f}" for number in numbers)])
-    if refused:
+        typer.echo(table.drop(columns="warnings").to_string(index=False, float_format="{:.2f}".format))
+        typer.echo(f"\n{said.model.note}")
+    if said.refused:
         raise typer.Exit(1)
+
+
+@app.command("demo")
+def demo_command(
+    model: ModelName = "my-model",
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 7860,
+) -> None:
+    """Open a page on this machine: record or upload an utterance, see what the model says. Ctrl-C ends it.
+
+    Example: `hmoe demo --model my-model`
+    """
+    from hmoe import demo
+    from hmoe.pretrained import Pretrained
+
+    demo.serve(Pretrained.load(model), port, lambda url: typer.echo(f"The page: {url} (Ctrl-C ends it)"))
 
 
 @bench_app.command("scan")

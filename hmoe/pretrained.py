@@ -1,80 +1,117 @@
-"""A trained model as one file, and what it says of recordings.
+"""A trained model as a folder, and what it says of recordings.
 
-The file is safetensors: the weights (standardisation included), and in its header the configuration, the emotions,
-the corpus and what is known of its accuracy.
+The folder is what the Hugging Face Hub takes: `model.safetensors` (the weights, standardisation included),
+`config.json` (the configuration, the emotions, and what is known of the corpus and of the accuracy), and `README.md`
+(the model card).
 """
 
-from __future__ import annotations
-
-import json
+# No `from __future__ import annotations`: the mixin reads the types of __init__ as they stand.
+import contextlib
+import io
+import os
+import re
+import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import save
 
-from hmoe import audio, features
+from hmoe import audio, card, features, likeness, store
 from hmoe.bank import CORPUS_RATE, heard
 from hmoe.config import Config
-from hmoe.errors import AudioError, ConfigError
-from hmoe.model import HMoESiMBA
+from hmoe.corpora import Corpus
+from hmoe.errors import AudioError, ConfigError, StoreError
+from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.paths import atomic_write
+
+REMEDY = "make one with `hmoe train`"
+FILES = ("config.json", "model.safetensors", "README.md")
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the model says of one recording. `routing` is g(x) of eq. 6, by expert."""
+    """What the model says of one recording.
+
+    `routing` is g(x) of eq. 6, by expert; `warnings` says in what the recording is unlike the training corpus.
+    """
 
     path: str
     emotion: str
     probabilities: dict[str, float]
     routing: dict[str, float]
     seconds: float
+    warnings: list[str]
 
 
-@dataclass(frozen=True)
-class Pretrained:
-    """A trained HMoE-SiMBA with what is needed to use it."""
+class Pretrained(
+    HMoESiMBA,
+    PyTorchModelHubMixin,
+    coders={Config: (lambda config: config.model_dump(mode="json"), lambda fields: Config(**fields))},
+):
+    """A trained HMoE-SiMBA with what is needed to use it; `about` is what `facts` collects."""
 
-    model: HMoESiMBA
-    config: Config
-    emotions: tuple[str, ...]
-    facts: dict[str, str]  # corpus, utterances, commit, date
+    def __init__(self, configuration: Config, emotions: list[str], about: dict[str, Any]) -> None:
+        super().__init__(configuration, len(emotions))
+        self.emotions, self.about = tuple(emotions), about
 
-    def save(self, path: str | Path) -> None:
-        header = {
-            "config": json.dumps(self.config.changes()),
-            "emotions": json.dumps(self.emotions),
-            "facts": json.dumps(self.facts),
-        }
-        atomic_write(path, save({k: v.contiguous() for k, v in self.model.state_dict().items()}, metadata=header))
+    @property
+    def note(self) -> str:
+        """What anyone who reads an answer of this model must know, in one line."""
+        return card.note(self.about, self.emotions)
+
+    def generate_model_card(self) -> ModelCard:
+        return ModelCard(card.readme(self.config, self.emotions, self.about, count_parameters(self)))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        # The mixin's own makes a file that no other user may read.
+        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        atomic_write(save_directory / "model.safetensors", save(weights, metadata={"format": "pt"}))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder, whole or not at all; a model that is there is replaced.
+
+        Raises ConfigError where something else is there, StoreError where the system refuses.
+        """
+        folder = vacant(folder)
+        part, old = (folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.{kind}") for kind in ("tmp", "old"))
+        try:
+            self.save_pretrained(part)
+            if folder.exists():
+                folder.rename(old)
+            part.rename(folder)
+        except OSError as error:
+            raise StoreError(
+                folder, f"cannot be written ({error.strerror or error})", "free some space or choose another folder"
+            ) from None
+        finally:
+            for leftover in (part, old):
+                shutil.rmtree(leftover, ignore_errors=True)
 
     @classmethod
-    def load(cls, path: str | Path) -> Pretrained:
-        """Raises `ConfigError` if the file is missing, damaged, or not a model of this project."""
+    def load(cls, name: str | Path) -> Self:
+        """From a folder, or `OWNER/NAME` from the Hugging Face Hub. ConfigError for whatever is no such model."""
+        folder = Path(name)
+        if not folder.exists():
+            folder = _downloaded(str(name))
         try:
-            with safe_open(path, "pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            config = Config(**json.loads(header["config"]))
-            emotions = tuple(json.loads(header["emotions"]))
-            model = HMoESiMBA(config, len(emotions)).eval()
-            model.load_state_dict(tensors)
-            return cls(model, config, emotions, json.loads(header["facts"]))
-        except FileNotFoundError:
-            raise ConfigError(path, "no such model", "make one with `hmoe train`") from None
+            with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints that it is loading
+                return cls.from_pretrained(folder, strict=True)
         except (OSError, SafetensorError, ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            why = str(error).partition("\n")[0]
-            raise ConfigError(path, f"not a model of this project ({why})", "make one with `hmoe train`") from None
+            why = " ".join(str(error).split())[:200]
+            raise ConfigError(name, f"not a model of this project ({why})", REMEDY) from None
 
     def judge(self, path: str | Path) -> Judgement:
         """The emotion of one recording. Raises `AudioError` for what cannot be judged."""
         samples = audio.read(path, CORPUS_RATE)  # and no more of it than a corpus has
         x = self._input(heard(samples, self.config), path)
         with torch.no_grad():
-            parts = self.model.parts(x)
+            parts = self.parts(x)
         p = parts["logits"].softmax(-1)[0].tolist()
         return Judgement(
             str(path),
@@ -82,6 +119,7 @@ class Pretrained:
             dict(zip(self.emotions, p, strict=True)),
             dict(zip(self.config.experts, parts["g"][0].tolist(), strict=True)),
             len(samples) / CORPUS_RATE,
+            likeness.unlike(likeness.measure(path), self.about.get("ranges", {})),
         )
 
     def _input(self, frames: np.ndarray, path: str | Path) -> torch.Tensor:
@@ -95,3 +133,39 @@ class Pretrained:
         else:
             frames = features.pool(frames)[None]
         return torch.from_numpy(frames)[None]
+
+
+def facts(corpus: Corpus, config: Config, records: store.Store) -> dict[str, Any]:
+    """What a model trained on `corpus` says of itself: the corpus, the ranges of its audio, the recorded accuracies."""
+    return {
+        "corpus": corpus.name,
+        "utterances": len(corpus),
+        "minutes": round(float(corpus.table["seconds"].sum()) / 60, 1),
+        "speakers": sorted(set(corpus.table["speaker"])),
+        "ranges": likeness.ranges(corpus.table["path"]),
+        "measured": card.measured(records, config),
+        "commit": store.commit(),
+        "date": store.now(),
+    }
+
+
+def vacant(folder: str | Path) -> Path:
+    """The folder, if a model may be written there: nothing is there, or an older model. ConfigError otherwise."""
+    folder = Path(folder)
+    if folder.is_dir():
+        strangers = sorted(set(os.listdir(folder)) - set(FILES))
+        if strangers:
+            raise ConfigError(folder, f"holds {strangers[0]!r}, which is no part of a model", "name another folder")
+    elif folder.exists():
+        raise ConfigError(folder, "is a file", "name the folder to write, e.g. my-model")
+    return folder
+
+
+def _downloaded(name: str) -> Path:
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        raise ConfigError(name, "no such model", REMEDY)
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except Exception as error:  # a name that the Hub does not know, no network, a proxy: each library has its own
+        why = f"no such folder, and not to be had from the Hugging Face Hub ({type(error).__name__})"
+        raise ConfigError(name, why, REMEDY) from None

@@ -87,7 +87,7 @@ def imported(files: list[Path]) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("hmoe", ["book", "bench", "cluster"]), ("tests", ["book", "test"])],
+    [("hmoe", ["book", "bench", "cluster", "demo"]), ("tests", ["book", "test"])],
 )
 def test_whatever_is_imported_is_a_dependency(folder: str, extras: list[str]) -> None:
     declared = named(CORE + [each for extra in extras for each in EXTRAS[extra]])

@@ -63,8 +63,8 @@ class Corpus:
 
 
 def files(root: Path) -> list[Path]:
-    """Every `.wav` file under `root`, sorted. Whatever lies beside them is passed over, as are hidden files
-    and the `._*` and `__MACOSX` copies that archives from a Mac carry.
+    """Every audio file (`audio.SUFFIXES`) under `root`, sorted. Whatever lies beside them is passed over, as are hidden
+    files and the `._*` and `__MACOSX` copies that archives from a Mac carry.
 
     Raises CorpusError if `root` cannot be listed.
     """
@@ -79,7 +79,7 @@ def files(root: Path) -> list[Path]:
         for folder, _, names in os.walk(root, onerror=refuse, followlinks=True)
         if "__MACOSX" not in Path(folder).relative_to(root).parts
         for name in names
-        if name.lower().endswith(".wav") and not name.startswith(".")
+        if name.lower().endswith(audio.SUFFIXES) and not name.startswith(".")
     ]
     return sorted(found)
 
