@@ -26,10 +26,12 @@ app.add_typer(corpus_app, name="corpus")
 app.add_typer(bench_app, name="bench")
 
 
-def usable(device: str) -> str:
+def usable(device: str | None) -> str | None:
     """`device`, if torch can compute there; asked before hours of features rather than after."""
     import torch
 
+    if device is None:
+        return None
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError):  # a device unknown to torch, or one it was built without
@@ -46,7 +48,7 @@ class Format(StrEnum):
 
 
 CorpusName = Annotated[str, typer.Option("--corpus", "-c", help="Which corpus; `hmoe corpus names` lists them.")]
-Root = Annotated[Path | None, typer.Option("--root", "-r", help="Its folder; else the variable HMOE_<NAME>.")]
+Root = Annotated[Path | None, typer.Option("--root", "-r", help="Its folder or archive; else $HMOE_<NAME>.")]
 ProfileName = Annotated[str, typer.Option("--profile", "-p", help="`fast` to read along, `full` for the record.")]
 Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda or cuda:1.", callback=usable)]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Processes; default: one a core.")]
@@ -154,6 +156,26 @@ def corpus_stats(name: str, root: Annotated[Path | None, typer.Argument()] = Non
     typer.echo(corpora.stats(corpora.load(name, root)).to_string(index=False, float_format="{:.2f}".format))
 
 
+@corpus_app.command("pack")
+def corpus_pack(
+    name: str, root: Annotated[Path | None, typer.Argument()] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; default: NAME.zip.")] = None,
+) -> None:  # fmt: skip
+    """Write a corpus as one file, which every command takes as its --root. No sample changes.
+
+    Keep it where the corpus may be kept: it holds the recordings.
+
+    Example: `hmoe corpus pack casia /data/casia -o /data/casia.zip`
+    """
+    from hmoe import corpora
+
+    corpus, target = corpora.load(name, root), output or Path(f"{name}.zip")
+    if target.is_dir():
+        raise ConfigError(target, "is a directory", "name the file to write, e.g. casia.zip")
+    size = corpora.pack(corpus, target)
+    typer.echo(f"{len(corpus)} utterances, {corpus.table['seconds'].sum():.0f} s, {size / 1e6:.1f} MB: {target}")
+
+
 @app.command("config")
 def config_command(changes: Changes = None) -> None:
     """Print every field of the configuration with its value.
@@ -170,9 +192,14 @@ def config_command(changes: Changes = None) -> None:
 @app.command("features")
 def features_command(
     corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", workers: Workers = None,
+    torch_on: Annotated[
+        str | None, typer.Option("--torch", help="By PyTorch on cpu or cuda; else by librosa.", callback=usable)
+    ] = None,
     changes: Changes = None,
 ) -> None:  # fmt: skip
     """Compute and cache the features of a corpus and of its augmented copies. Starts again where it stopped.
+
+    Trials on a GPU read those of `--torch cuda`, all others those of librosa, the reference.
 
     Example: `hmoe features --corpus casia --root /data/casia`
     """
@@ -181,7 +208,7 @@ def features_command(
 
     chosen = grid.profile(profile)
     config = Config(**{**chosen.changes, **overrides(changes)})
-    bank = grid.open_bank(grid.load(corpus, root, chosen), config, workers)
+    bank = grid.open_bank(grid.load(corpus, root, chosen), config, workers, device=torch_on)
     typer.echo(f"{len(bank.ids)} utterances, each clean and in {bank.copies} augmented copies")
 
 
@@ -319,9 +346,9 @@ def run_command(
         raise ConfigError("--backend", f"got {backend!r} with --scheduler {scheduler}", "dask needs both, loky neither")
     data = grid.load(corpus, root, chosen)
     wanted = grid.trials(experiments, data, chosen, wanted_seeds, rows, device, **changed)
-    records = grid.store_for(corpus, chosen)
+    records = grid.store_for(corpus, chosen, device)
     n = grid.run(wanted, data, records, workers, scheduler)
-    typer.echo(f"{n} trials computed, {len(wanted)} recorded under {records.root / corpus}")
+    typer.echo(f"{n} trials computed, {len(wanted)} recorded under {records.folder}")
 
 
 @app.command("report")
@@ -329,6 +356,7 @@ def report_command(
     experiment: Annotated[str, typer.Argument(help="table2, table3, figure2, figure3, figure4, ...")],
     corpus: CorpusName = "casia", profile: ProfileName = "full", format: FormatName = Format.table,
     changes: Changes = None,
+    device: Annotated[str, typer.Option("--device", "-d", help="Whose trials: cpu or cuda.")] = "cpu",
 ) -> None:  # fmt: skip
     """Print an experiment's table from the records; those of CASIA beside the paper's numbers, with the verdicts.
 
@@ -344,7 +372,7 @@ def report_command(
         chosen = report.without_paper(chosen)
     if protocol := changed.pop("protocol", None):
         chosen = replace(chosen, rows=tuple(replace(row, protocol=protocol) for row in chosen.rows))
-    store = grid.store_for(corpus, wanted)
+    store = grid.store_for(corpus, wanted, device)
     found = report.rows(store, chosen, lambda row: wanted.config(row, **changed))
     table = report.table(found, chosen)
     if not found:
@@ -437,6 +465,22 @@ def bench_cost_command(
 
     for name, table in bench_cost(quick=quick).items():
         typer.echo(f"{name}\n{table.to_string(index=False)}\n")
+
+
+@bench_app.command("paper")
+def bench_paper_command(
+    corpus: CorpusName = "synthetic", root: Root = None, device: Device = "cpu", workers: Workers = None,
+    full: Annotated[bool, typer.Option(help="Run every trial (hours) instead of a few steps of each row.")] = False,
+) -> None:  # fmt: skip
+    """Time the whole paper, all rows in 5 folds, extrapolated from a few steps; writes `results/bench/paper.csv`.
+
+    Example: `hmoe bench paper --corpus casia --root /data/casia`
+    """
+    from hmoe import grid
+    from hmoe.bench_paper import bench_paper
+
+    data = grid.load(corpus, root, grid.PROFILES["full"])
+    typer.echo(bench_paper(data, device, workers, full).to_string(index=False, float_format="{:.4g}".format))
 
 
 if __name__ == "__main__":

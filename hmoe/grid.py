@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import pandas as pd
 from tqdm import tqdm
 
 from hmoe import bank as banks
@@ -23,15 +24,15 @@ from hmoe import corpora, robustness
 from hmoe.bank import Bank
 from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
-from hmoe.errors import ConfigError, TrainingError
+from hmoe.errors import ConfigError, StoreError, TrainingError
 from hmoe.experiments import Experiment, Row
 from hmoe.leaking import LEAKING
 from hmoe.parrot import cached
 from hmoe.parrot.cached import Embeddings
 from hmoe.paths import cache_dir, results_dir
-from hmoe.protocols import PROTOCOLS
+from hmoe.protocols import PROTOCOLS, tested
 from hmoe.rng import stable_seed
-from hmoe.store import KEY, SAID, Store
+from hmoe.store import KEY, SAID, Store, kind
 from hmoe.trial import Outcome, Trial, record, run_trial
 
 PRIVATE = {
@@ -88,11 +89,11 @@ def load(corpus: str, root: str | Path | None, profile: Profile) -> Corpus:
     return whole.subset(before < profile.sentences)
 
 
-def store_for(corpus: str, profile: Profile) -> Store:
+def store_for(corpus: str, profile: Profile, device: str = "cpu") -> Store:
     """`full` trials are the project's record; those of `fast` are scratch, and forgotten when the code changes."""
     if profile.name == "full":
-        return Store(corpus, results_dir())
-    return Store(corpus, cache_dir() / "trials" / profile.name / _source_digest())
+        return Store(corpus, results_dir(), device)
+    return Store(corpus, cache_dir() / "trials" / profile.name / _source_digest(), device)
 
 
 @cache
@@ -133,16 +134,17 @@ def run(
     Two rows with the same configuration, protocol, seed and fold (the full model stands in several tables) are one
     computation and two records. `workers` defaults to the cores; `scheduler` is the address of a Dask cluster.
     """
+    store.probe()  # before hours of work
+    introduce(wanted, corpus, store)
     missing = adopt(wanted, store)
     groups: dict[tuple[str, ...], list[Trial]] = {}
     for trial in missing:
         groups.setdefault(_computation(trial), []).append(trial)
     if not groups:
         return 0
-    store.probe()  # before hours of work
-    needed = {bank_key(trial): trial.config for trial in missing}
+    needed = {bank_key(trial): trial for trial in missing}
     frames_first = sorted(needed.items(), key=lambda item: -item[0][3])  # theirs come with what pooled rows need
-    opened = {key: open_bank(corpus, config, workers, progress) for key, config in frames_first}
+    opened = {key: open_bank(corpus, trial.config, workers, progress, trial.features_on) for key, trial in frames_first}
     if disturbed := [trial for trial in missing if trial.protocol == robustness.PROTOCOL]:
         robustness.prepare(disturbed, corpus, workers, progress)
     tasks = [joblib.delayed(_compute)(group, corpus, opened[bank_key(group[0])], store) for group in groups.values()]
@@ -167,11 +169,24 @@ def run(
     return len(tasks)
 
 
+def introduce(wanted: list[Trial], corpus: Corpus, store: Store) -> None:
+    """Tell the store who the trials test, so that its records can be read without this corpus or this code."""
+    known = PROTOCOLS | {name: each for own in PRIVATE.values() for name, each in own.items()}
+    dealt = dict.fromkeys((trial.protocol, trial.seed) for trial in wanted)
+    folds = {f"{protocol}.{seed}": tested(known[protocol], corpus, seed) for protocol, seed in dealt}
+    about = corpus.table.set_index("id")[["speaker", "emotion", "sentence"]]
+    store.introduce(pd.concat([about, pd.DataFrame(folds)], axis=1))
+
+
 def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
     """The trials that are not recorded. One whose computation is recorded under another row is copied, not run."""
+    if others := {kind(trial.device) for trial in wanted} - {store.device}:
+        raise StoreError(
+            store.folder, f"holds trials of {store.device}, not of {min(others)}", "give `store_for` the device"
+        )
     done = {name: store.done(name) for name in {trial.experiment for trial in wanted}}
     known = {}
-    for path in (store.root / store.corpus).glob("*.csv"):
+    for path in store.folder.glob("*.csv"):
         predictions = {_identity(said): said for said in store.predictions(path.stem).to_dict("records")}
         for columns in store.read(path.stem).to_dict("records"):
             if said := predictions.get(_identity(columns)):
@@ -196,24 +211,28 @@ def _computation(trial: Trial) -> tuple[str, ...]:
     return _identity(dict(zip(KEY, trial.key(), strict=True)))
 
 
-def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...]]:
+def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...], str | None]:
     """Trials with equal keys read the same bank."""
     config = trial.config
     copies = config.copies if config.augment else 0
     augmenting = config.only(Augmenting).key() if copies else ""
     stride = config.frame_stride if config.reading == "frames" else 0
-    return config.only(Features).key(), augmenting, copies, stride, "prosody" in config.reading, config.encoders
+    kinds = (stride, "prosody" in config.reading, config.encoders)
+    return config.only(Features).key(), augmenting, copies, *kinds, trial.features_on
 
 
 def open_bank(
-    corpus: Corpus, config: Config, workers: int | None = None, progress: bool = True
+    corpus: Corpus, config: Config, workers: int | None = None, progress: bool = True, device: str | None = None
 ) -> Bank | Embeddings:  # fmt: skip
-    """The features or embeddings that a configuration needs; what is not on disk yet is computed now."""
+    """The features or embeddings that a configuration needs; what is not on disk yet is computed now.
+
+    `device`: as for `bank.build`; encoders run on the CPU whatever it is.
+    """
     if config.reading == "embeddings":
         return cached.build(corpus, config, workers, progress)
     copies = config.copies if config.augment else 0
     wanted = {"frames": config.reading == "frames", "prosody": "prosody" in config.reading}
-    return banks.build(corpus, config, copies=copies, workers=workers, progress=progress, **wanted)
+    return banks.build(corpus, config, copies=copies, workers=workers, progress=progress, device=device, **wanted)
 
 
 def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> str | TrainingError:

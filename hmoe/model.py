@@ -76,8 +76,8 @@ class HMoESiMBA(nn.Module):
         if self.config.reading == "features":
             return x.transpose(1, 2)  # (B, D, 1): 260 tokens of one channel
         if self.config.reading == "modalities":  # (B, M, D): a token a modality, zero where the others stand
-            owner = torch.repeat_interleave(torch.arange(len(self.widths)), torch.tensor(self.widths)).to(x.device)
-            return x * (owner == torch.arange(len(self.widths), device=x.device)[:, None])
+            each = torch.arange(len(self.widths), device=x.device)
+            return x * (each.repeat_interleave(torch.tensor(self.widths, device=x.device)) == each[:, None])
         return x
 
     def parts(self, x: Tensor, lengths: Tensor | None = None, routing: Tensor | None = None) -> dict[str, Tensor]:

@@ -141,13 +141,20 @@ PROTOCOLS = {
 }
 
 
+def tested(protocol: Protocol, corpus: Corpus, seed: int) -> pd.Series:
+    """(n,) the fold in which an utterance is tested, "" if in none; "3/0/4" where its copies are dealt as it is."""
+    n, splits = len(corpus), protocol.splits(corpus, seed)
+    copies = 1 + max(split.test.max() for split in splits) // n
+    fold = np.full(n * copies, "", object)
+    for split in splits:
+        fold[split.test] = split.fold
+    return pd.Series(["/".join(each) for each in fold.reshape(copies, n).T], corpus.table["id"])
+
+
 def manifest(corpus: Corpus, seeds: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
     """id by (protocol, seed): the fold in which an utterance is tested. Committed for CASIA, so folds are public."""
     columns = {"id": corpus.table["id"]}
     for name in ("stratified-5", "sentence-5", "speaker", "speaker-sentence"):
         for seed in seeds if name != "speaker" else seeds[:1]:
-            fold = np.empty(len(corpus.table), object)
-            for split in PROTOCOLS[name].splits(corpus, seed):
-                fold[split.test] = split.fold
-            columns[f"{name}.{seed}"] = fold
+            columns[f"{name}.{seed}"] = tested(PROTOCOLS[name], corpus, seed).to_numpy()
     return pd.DataFrame(columns)

@@ -152,7 +152,7 @@ def prepare(trials: list[Trial], corpus: Corpus, workers: int | None = None, pro
     configs = {trial.config.key(): trial.config for trial in trials}.values()
     for condition in dict.fromkeys(map(condition_of, trials)):
         for config in sorted(configs, key=lambda config: config.reading != "frames"):  # theirs come with the others'
-            _bank(corpus, condition, config, workers, progress)
+            _bank(corpus, condition, config, workers, progress, trials[0].features_on)
 
 
 def outcomes(trials: list[Trial], corpus: Corpus, bank: Bank) -> list[Outcome]:
@@ -162,7 +162,7 @@ def outcomes(trials: list[Trial], corpus: Corpus, bank: Bank) -> list[Outcome]:
         start, code = time.perf_counter(), commit()
         model, run, _ = fit_split(first, corpus, bank)
         for trial in trials:
-            heard = _bank(corpus, condition_of(trial), trial.config, workers=1, progress=False)
+            heard = _bank(corpus, condition_of(trial), trial.config, 1, False, trial.features_on)
             inputs = Inputs.of(heard, trial.config, trial.device, corpus.table["speaker"].to_numpy())
             y_hat = classes(model, inputs, trial.split.test)
             found.append(outcome(trial, corpus, model, run, y_hat, start, code))
@@ -173,6 +173,8 @@ def condition_of(trial: Trial) -> str:
     return trial.row.partition(", ")[2]
 
 
-def _bank(corpus: Corpus, condition: str, config: Config, workers: int | None, progress: bool) -> Bank:
-    frames = config.reading == "frames"
-    return build(Disturbed.of(corpus, condition), config, copies=0, frames=frames, workers=workers, progress=progress)
+def _bank(
+    corpus: Corpus, condition: str, config: Config, workers: int | None, progress: bool, device: str | None
+) -> Bank:
+    heard, frames = Disturbed.of(corpus, condition), config.reading == "frames"
+    return build(heard, config, copies=0, frames=frames, workers=workers, progress=progress, device=device)

@@ -1,8 +1,10 @@
 """The records: one line per trial in `results/<corpus>/<experiment>.csv`, safe for many processes.
 
 Beside it `predictions/<experiment>.csv` keeps, per trial, the predicted and the actual class of each test utterance
-as one letter each, in the order of sorted ids (who is tested: `hmoe/data/<corpus>-folds.csv`), and
-`configs/<config>.json` what the hash in column `config` stands for.
+as one letter each, in the order of sorted ids; `predictions/utterances.csv` says who they are, and in which fold each
+is tested; `configs/<config>.json` is what the hash in column `config` stands for.
+Trials of a GPU are no trials of a CPU, whose bits they do not have: they are kept as `results/<corpus>-cuda/`, so that
+neither stands for the other and no table mixes them.
 A line is added under a file lock to a copy that then takes the old file's place: a reader, or a kill at any
 moment, sees either the old file or the new one.
 """
@@ -38,21 +40,68 @@ TEXT = {*KEY, *SAID, "device", "commit", "machine", "date"}
 COUNTS = {"n_train", "n_test", "best_epoch", "parameters"}
 
 
-class Store:
-    """All trials of one corpus. `root` is the results folder, by default the project's own."""
+def kind(device: str) -> str:
+    """ "cuda" of "cuda:1"."""
+    return device.partition(":")[0]
 
-    def __init__(self, corpus: str, root: Path | None = None) -> None:
-        self.corpus, self.root = corpus, Path(root or results_dir())
+
+class Store:
+    """All trials of one corpus on one kind of device. `root` is the results folder, by default the project's own."""
+
+    def __init__(self, corpus: str, root: Path | None = None, device: str = "cpu") -> None:
+        self.device, self.root = kind(device), Path(root or results_dir())
+        self.corpus = corpus if self.device == "cpu" else f"{corpus}-{self.device}"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.corpus
 
     def path(self, experiment: str) -> Path:
-        return self.root / self.corpus / f"{experiment}.csv"
+        return self.folder / f"{experiment}.csv"
 
     def read(self, experiment: str) -> pd.DataFrame:
         """Every trial recorded so far; an empty table if there is none."""
         return _read(self.path(experiment), COLUMNS)
 
     def predictions(self, experiment: str) -> pd.DataFrame:
-        return _read(self.root / self.corpus / "predictions" / f"{experiment}.csv", PREDICTION_COLUMNS)
+        return _read(self.folder / "predictions" / f"{experiment}.csv", PREDICTION_COLUMNS)
+
+    def utterances(self) -> pd.DataFrame:
+        """Who was tested: indexed by id; `<protocol>.<seed>` is the fold that tests an utterance ("3"), and of a
+        protocol that deals copies too ("3/0/4") that of each copy."""
+        path = self.folder / "predictions" / "utterances.csv"
+        try:
+            return pd.read_csv(path, dtype=str, keep_default_na=False, index_col="id")
+        except FileNotFoundError:
+            return pd.DataFrame()
+        except (OSError, ValueError) as error:
+            raise StoreError(path, f"cannot be read ({error})", "restore it from git") from None
+
+    def tested(self, protocol: str, seed: object, fold: str) -> list[str]:
+        """The ids behind the letters of a prediction, in their order; `id~1` is copy 1."""
+        folds = self.utterances()[f"{protocol}.{seed}"].str.split("/", expand=True)
+        return [f"{id}~{copy}" if copy else id for copy in folds for id in folds.index[folds[copy] == fold]]
+
+    def introduce(self, utterances: pd.DataFrame) -> None:
+        """Keep who the letters of predictions will stand for. StoreError if they stand for others already."""
+        path = self.folder / "predictions" / "utterances.csv"
+        utterances = utterances.astype(str)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                kept = self.utterances()
+                known = utterances.columns.intersection(kept.columns)
+                if len(kept) and not kept[known].equals(utterances[known]):
+                    raise StoreError(
+                        path,
+                        "is of other utterances or folds than these",
+                        "choose another HMOE_RESULTS for this corpus",
+                    )
+                if len(known) < len(utterances.columns):
+                    both = pd.concat([kept, utterances.drop(columns=known)], axis=1)
+                    atomic_write(path, both.to_csv(index_label="id", lineterminator="\n"))
+        except OSError as error:
+            raise StoreError(path, f"cannot be written ({error.strerror})", "choose another HMOE_RESULTS") from None
 
     def done(self, experiment: str) -> set[tuple[str, ...]]:
         """The keys of the trials that need not be run again."""
@@ -60,7 +109,7 @@ class Store:
 
     def probe(self) -> None:
         """Raise `StoreError` now if a record could not be written later."""
-        folder = self.root / self.corpus
+        folder = self.folder
         test = folder / f".{os.getpid()}.tmp"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +128,7 @@ class Store:
         A trial that is already there is left as it was. Predictions without a line are of a run that was killed
         between the two, and are replaced. Raises `StoreError` if the disk refuses; what was there before is intact.
         """
-        folder, name = self.root / self.corpus, f"{record['experiment']}.csv"
+        folder, name = self.folder, f"{record['experiment']}.csv"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f"{record['experiment']}.lock"):

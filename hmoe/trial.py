@@ -39,10 +39,15 @@ class Trial:
     device: str = "cpu"
 
     def key(self) -> tuple[str, ...]:
-        """In the order of `store.KEY`."""
+        """In the order of `store.KEY`. The device is no part of it: each kind has a store of its own."""
         config = self.config
         parts = (self.experiment, self.row, config.reading, self.protocol, config.selection, self.seed, self.split.fold)
         return (*map(str, parts), config.key())
+
+    @property
+    def features_on(self) -> str | None:
+        """As `bank.build` takes it: a GPU computes its own features, a CPU's trials read the reference's."""
+        return None if self.device == "cpu" else self.device
 
     def randomness(self) -> int:
         """The same for every row: rows of a table differ by their configuration, not by their luck."""
@@ -82,7 +87,7 @@ def fit_split(
 
 def vectors(inputs: Inputs, rows: np.ndarray) -> np.ndarray:
     """(len(rows), D), as scikit-learn reads them."""
-    return inputs.clean(rows)[0][:, 0].numpy()
+    return inputs.clean(rows)[0][:, 0].cpu().numpy()
 
 
 def classes(model: nn.Module | BaseEstimator, inputs: Inputs, rows: np.ndarray) -> np.ndarray:

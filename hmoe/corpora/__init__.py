@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from hmoe.corpora import casia, checking, grammars, synthetic
+from hmoe.corpora import archive, casia, checking, grammars, synthetic
+from hmoe.corpora.archive import pack
 from hmoe.corpora.checking import CheckReport
 from hmoe.corpora.listing import read_listing
 from hmoe.corpora.synthetic import MARKER, make, synthetic_root
@@ -22,7 +23,7 @@ from hmoe.corpora.table import COLUMNS, Corpus, Grammar, Utterance, scan, tabula
 from hmoe.errors import CorpusError
 from hmoe.paths import DATA
 
-__all__ = ["COLUMNS", "CheckReport", "Corpus", "Utterance", "check", "load", "names", "stats", "synthetic_root"]
+__all__ = ["COLUMNS", "CheckReport", "Corpus", "Utterance", "check", "load", "names", "pack", "stats", "synthetic_root"]
 
 GRAMMARS: dict[str, Grammar] = {
     "synthetic": synthetic.grammar,
@@ -42,7 +43,7 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str, root: str | os.PathLike[str] | None = None) -> Corpus:
-    """The corpus `name` in the directory `root` (for `csv`: the CSV file).
+    """The corpus `name` in the directory `root` (for `csv`: the CSV file), or in an archive that `pack` wrote.
 
     Without a root, the environment variable `HMOE_<NAME>` gives it (`HMOE_CASIA`, `HMOE_CREMA_D`). `synthetic` needs
     neither, and is made where it is not yet there, which takes about 15 s.
@@ -51,6 +52,8 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Corpus:
     twice, and unusable audio files.
     """
     root = _root(name, root)
+    if archive.is_archive(root):
+        return archive.load(name, root)
     if name == "csv":
         return tabulate(name, root, read_listing(root))
     if name == "synthetic":
@@ -62,13 +65,19 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Corpus:
 
 
 def check(name: str, root: str | os.PathLike[str] | None = None) -> CheckReport:
-    """Compare a directory with the corpus's manifest, where there is one: what is missing, extra, truncated, altered.
+    """Compare a directory or an archive with the corpus's manifest, where there is one.
+
+    The report says what is missing, extra, truncated or altered.
 
     Raises CorpusError only where there is nothing to compare: for a directory that cannot be listed or has no audio.
     """
     if name == "csv":
         raise CorpusError("corpus 'csv'", "is its own manifest", "`hmoe corpus stats csv FILE` reads every file of it")
     root = _root(name, root)
+    if archive.is_archive(root):
+        folder = archive.unpack(name, root)
+        said = {path.relative_to(folder): utterance for path, utterance in read_listing(folder / archive.TABLE)}
+        return checking.compare(name, folder, said.__getitem__, manifest(name), [folder / path for path in said])
     if name == "synthetic":
         make(root)
     return checking.compare(name, root, GRAMMARS[name], manifest(name, root))
@@ -101,8 +110,10 @@ def _root(name: str, root: str | os.PathLike[str] | None) -> Path:
     if not root:
         raise CorpusError(f"corpus {name!r}", f"no {kind} given", f"give its root, or set {variable}")
     root = Path(root)
+    if archive.is_archive(root):
+        return root
     if not root.exists():
         raise CorpusError(root, f"no such {kind}", f"give the {kind} of the corpus {name}")
     if root.is_dir() == (name == "csv"):
-        raise CorpusError(root, f"is not a {kind}", f"give the {kind} of the corpus {name}")
+        raise CorpusError(root, f"is not a {kind}", f"give the {kind} of the corpus {name}, or an archive of it")
     return root

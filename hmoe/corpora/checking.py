@@ -60,12 +60,14 @@ def read_manifest(text: str) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(text), dtype={"id": str, "sha256": str}).set_index("id")
 
 
-def compare(name: str, root: Path, grammar: Grammar, expected: pd.DataFrame | None) -> CheckReport:
-    """Every audio file under `root` against a manifest; a bad file is a line of the report, never the end of it.
+def compare(
+    name: str, root: Path, grammar: Grammar, expected: pd.DataFrame | None, paths: list[Path] | None = None
+) -> CheckReport:
+    """Every audio file under `root` (or `paths`) against a manifest; a bad file is a line of the report, not its end.
 
     CorpusError only where nothing can be compared: `root` cannot be listed, or holds no audio at all.
     """
-    paths = files(root)
+    paths = files(root) if paths is None else paths
     if not paths:
         raise CorpusError(root, "no audio files found", f"give the directory that holds the .wav files of {name}")
     report = CheckReport(name, root, len(paths), None if expected is None else len(expected))

@@ -1,0 +1,112 @@
+"""A corpus as one file, for a machine that has no folder of it: a zip of FLAC beside the table.
+
+    corpus.csv          the table as `csv` corpora have it, `path` naming a member of the archive
+    audio/0000.flac     the first recording; kept as it is where FLAC would not read back bit for bit (MP3, floats)
+
+It holds the audio, so it may go only where the corpus may.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+import shutil
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+from tqdm import tqdm
+
+from hmoe import audio
+from hmoe.corpora.listing import read_listing
+from hmoe.corpora.table import Corpus, tabulate
+from hmoe.errors import CorpusError, StoreError
+from hmoe.paths import atomic_write, cache_dir
+
+TABLE = "corpus.csv"
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file begins as an archive does; it may still be cut off, or of something else."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def pack(corpus: Corpus, target: Path) -> int:
+    """Write a corpus as one file, whole or not at all; returns its bytes, the same each time it is packed."""
+    buffer, members = io.BytesIO(), []
+    with zipfile.ZipFile(buffer, "w") as archive, tempfile.TemporaryDirectory() as folder:
+        for i, path in enumerate(tqdm(corpus.table["path"].map(Path), desc="packing", unit="utterance", disable=None)):
+            compact = _compact(path, Path(folder, "one.flac"))
+            members.append(f"audio/{i:04d}{compact.suffix}")
+            archive.writestr(zipfile.ZipInfo(members[-1]), compact.read_bytes())  # dated 1980, whenever it is made
+        listing = corpus.table.assign(path=members).to_csv(index=False, lineterminator="\n")
+        archive.writestr(zipfile.ZipInfo(TABLE), listing, zipfile.ZIP_DEFLATED)
+    atomic_write(target, buffer.getvalue())
+    return len(buffer.getvalue())
+
+
+def _compact(path: Path, flac: Path) -> Path:
+    """`flac`, written, if it reads as `path` does bit for bit; else `path`."""
+    try:
+        samples, rate = soundfile.read(path, dtype="int32", always_2d=True)
+        soundfile.write(flac, samples, rate, format="FLAC", subtype=soundfile.info(path).subtype)
+    except (soundfile.SoundFileError, ValueError):  # a kind of samples that FLAC does not have
+        return path
+    return flac if np.array_equal(audio.read(flac), audio.read(path)) else path
+
+
+def load(name: str, file: Path) -> Corpus:
+    """The corpus in an archive: the table and the samples that were packed. CorpusError for anything else."""
+    listing = unpack(name, file) / TABLE
+    corpus = tabulate(name, file, read_listing(listing))
+    packed = pd.read_csv(listing, dtype=str, keep_default_na=False).sort_values("id")["sha256"]
+    if list(packed) != list(corpus.table["sha256"]):
+        raise CorpusError(file, "other samples than were packed", "pack the corpus again")
+    return corpus
+
+
+def unpack(name: str, file: Path) -> Path:
+    """The folder of the cache that holds what an archive does, made where it is not there yet.
+
+    Raises CorpusError for what is not a whole archive of the corpus `name`, StoreError where nothing can be written.
+    """
+    try:
+        content = file.read_bytes()
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        table = pd.read_csv(archive.open(TABLE), dtype=str, keep_default_na=False)
+        held, members = sorted(set(table["corpus"])), list(table["path"])
+    except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError) as error:
+        raise _refused(file, error) from None
+    if held != [name]:
+        raise CorpusError(file, f"holds the corpus {', '.join(held)}", f"name that one; {name!r} was asked for")
+    folder = cache_dir() / "corpora" / f"{name}-{hashlib.sha256(content).hexdigest()[:12]}"
+    if folder.is_dir():
+        return folder
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+        archive.extractall(part, [TABLE, *members])
+        part.rename(folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
+        raise _refused(file, error) from None
+    except OSError as error:
+        if not folder.is_dir():  # else another process has been faster
+            remedy = "free some space, or set HMOE_CACHE to a directory that can be written"
+            raise StoreError(folder, f"cannot be written ({error.strerror})", remedy) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _refused(file: Path, why: Exception) -> CorpusError:
+    return CorpusError(
+        file, f"not an archive of a corpus, or damaged ({why})", "copy it again, or make one: `hmoe corpus pack`"
+    )
