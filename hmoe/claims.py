@@ -11,7 +11,7 @@ import yaml
 from hmoe import corpora, report, runs
 from hmoe.config import Config
 from hmoe.exhibit import Table
-from hmoe.experiments import EXPERIMENTS, Row, experiment
+from hmoe.experiments import AUDITS, EXPERIMENTS, Row, experiment
 from hmoe.paths import DATA
 from hmoe.protocols import PROTOCOLS
 from hmoe.report import (
@@ -75,7 +75,7 @@ class Records:
 
     def __init__(self, store: Store, config: Callable[[Row], Config] = Row.config) -> None:
         self.store, self.config = store, config
-        self.found = {each.name: rows(store, each, config) for each in EXPERIMENTS.values()}
+        self.found = {each.name: rows(store, each, config) for each in (EXPERIMENTS | AUDITS).values()}
 
     def row(self, name: str, row: str) -> RowReport | None:
         return next((each for each in self.found[name] if each.name == row), None)

@@ -37,9 +37,12 @@ from hmoe.trial import Outcome, Trial, record, run_trial
 
 PRIVATE = {
     "protocols": LEAKING,
-    "robustness": {robustness.PROTOCOL: replace(PROTOCOLS["stratified-5"], name=robustness.PROTOCOL)},
+    **dict.fromkeys(
+        ("robustness", "router"),
+        {robustness.PROTOCOL: replace(PROTOCOLS["stratified-5"], name=robustness.PROTOCOL)},
+    ),
 }
-"""Protocols that one experiment has for itself."""
+"""Protocols that few experiments have for themselves."""
 
 WAIT = 3600  # s, for the first worker of a cluster
 
@@ -240,7 +243,7 @@ def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> st
     first = group[0]
     try:
         if first.protocol == robustness.PROTOCOL:
-            outcomes = robustness.outcomes(group, corpus, bank)
+            outcomes = robustness.outcomes(group, corpus, bank, store)
         else:
             outcomes = [run_trial(first, corpus, bank, checkpoint(first, corpus, store))] * len(group)
     except TrainingError as error:

@@ -16,13 +16,14 @@ import numpy as np
 import soundfile
 from scipy.signal import butter, fftconvolve, sosfiltfilt
 
-from hmoe import augment
+from hmoe import augment, routing
 from hmoe.bank import CORPUS_RATE, Bank, build
 from hmoe.config import Config
 from hmoe.corpora import Corpus
+from hmoe.experiments import HEARD, ROUTER
 from hmoe.inputs import Inputs
 from hmoe.rng import stable_seed
-from hmoe.store import commit
+from hmoe.store import Store, commit
 from hmoe.train import one_thread
 from hmoe.trial import DISTURBED, Outcome, Trial, classes, fit_split, outcome
 
@@ -155,16 +156,30 @@ def prepare(trials: list[Trial], corpus: Corpus, workers: int | None = None, pro
             _bank(corpus, condition, config, workers, progress, trials[0].features_on)
 
 
-def outcomes(trials: list[Trial], corpus: Corpus, bank: Bank) -> list[Outcome]:
-    """Trials of one model, seed and fold that differ by their condition: one training, an outcome for each."""
+def outcomes(trials: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> list[Outcome]:
+    """Trials of one model, seed and fold that differ by their condition: one training, an outcome for each.
+
+    Those of the experiment "router" differ by the weights of the experts too, which are kept in `store`.
+    """
     first, found = trials[0], []
+    test, speakers = first.split.test, corpus.table["speaker"].to_numpy()
+
+    def heard(condition: str) -> Inputs:
+        disturbed = _bank(corpus, condition, first.config, 1, False, first.features_on)
+        return Inputs.of(disturbed, first.config, first.device, speakers)
+
     with one_thread():
         start, code = time.perf_counter(), commit()
         model, run, _ = fit_split(first, corpus, bank)
+        versions = {}
+        if any(trial.experiment == ROUTER.name for trial in trials):
+            versions = routing.forced(model, heard("clean"), first.split.train)
+            weights = {name: routing.routing(model, heard(name), test) for name in HEARD}
+            routing.keep(store, first, corpus.table["id"].iloc[test], weights)
         for trial in trials:
-            heard = _bank(corpus, condition_of(trial), trial.config, 1, False, trial.features_on)
-            inputs = Inputs.of(heard, trial.config, trial.device, corpus.table["speaker"].to_numpy())
-            y_hat = classes(model, inputs, trial.split.test)
+            weights, _, condition = trial.row.partition(", ")
+            version = versions[weights] if trial.experiment == ROUTER.name else model
+            y_hat = classes(version, heard(condition), test)
             found.append(outcome(trial, corpus, model, run, y_hat, start, code))
     return found
 

@@ -68,10 +68,13 @@ def fit_split(
     inputs = (UnrolledInputs if trial.protocol in LEAKING else Inputs).of(bank, config, trial.device, speakers)
     model = peers.build(config, len(corpus.emotions))
     if not isinstance(model, nn.Module):
-        X, groups = vectors(inputs, split.train), {}
         if isinstance(model, AcrossSpeakers):
-            groups = {"speakers": speakers[split.train]}
-        model.fit(X, labels[split.train], **groups)
+            copies = range(config.copies + 1 if config.augment else 1)
+            X = np.concatenate([vectors(inputs, split.train, copy) for copy in copies])
+            rows = np.tile(split.train, len(copies))
+            model.fit(X, labels[rows], speakers[rows])
+        else:
+            model.fit(vectors(inputs, split.train), labels[split.train])
         return model, Run(), classes(model, inputs, split.test)
     rows, held_out = split.train, None
     if config.selection == "nested":
@@ -85,9 +88,9 @@ def fit_split(
     return model, run, classes(model, inputs, split.test)
 
 
-def vectors(inputs: Inputs, rows: np.ndarray) -> np.ndarray:
+def vectors(inputs: Inputs, rows: np.ndarray, copy: int = 0) -> np.ndarray:
     """(len(rows), D), as scikit-learn reads them."""
-    return inputs.clean(rows)[0][:, 0].cpu().numpy()
+    return inputs.batch(rows, np.full(len(rows), copy))[0][:, 0].cpu().numpy()
 
 
 def classes(model: nn.Module | BaseEstimator, inputs: Inputs, rows: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_a_claim_names_a_chapter_and_rows_that_are_there(claim: Claim) -> None:
         assert set(metrics) <= set(EXPERIMENTS[name].row(row).paper), "the paper has no such number"
     for said in claim.above:
         for row in itertools.chain(said["rows"], *said["rows"].values()):
-            assert EXPERIMENTS[said["experiment"]].row(row)
+            assert experiment(said["experiment"]).row(row)
         assert set(said.get("metrics", [])) <= set(METRICS)
     for name, row, protocol in claim.protocols:
         assert EXPERIMENTS[name].row(row) and protocol in PROTOCOLS

@@ -1,4 +1,4 @@
-"""Linear classifiers for voices that nobody heard before: settings are chosen by leaving out training speakers.
+"""Classifiers for voices that nobody heard before: settings are chosen by leaving out training speakers.
 
 Cross-validation within speakers prefers what tells known voices apart. Here each inner fold is a speaker, so a setting
 is judged by what will be asked of it (chapter 20). scikit-learn does the rest.
@@ -6,6 +6,7 @@ is judged by what will be asked of it (chapter 20). scikit-learn does the rest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -17,11 +18,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hmoe.config import Config
+from hmoe.peers.invariant import Kind, Network
 from hmoe.prosody import NAMES
 
 LEAST = 1e-3  # probability that an averaged vote counts at least, so that no member has a veto
 
 REGRESSION = LogisticRegression(max_iter=3_000), {"C": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2]}
+STRENGTHS = [0.0, 0.1, 1.0, 10.0]  # of the penalty on what tells speakers apart
 DISCRIMINANT = LinearDiscriminantAnalysis(solver="lsqr"), {"shrinkage": [0.03, 0.1, 0.3, 0.6]}
 
 Member = tuple[slice, BaseEstimator, dict[str, list[Any]]]  # which columns, by what, with which settings to try
@@ -42,12 +45,7 @@ class AcrossSpeakers(ClassifierMixin, BaseEstimator):
         """X (n, D), y (n,) classes, `speakers` (n,): whose each row is; at least two."""
         self.classes_ = np.unique(y)
         self.fitted_ = [
-            GridSearchCV(
-                Pipeline([("scale", StandardScaler()), ("estimator", clone(estimator))]),
-                {f"estimator__{name}": values for name, values in settings.items()},
-                cv=LeaveOneGroupOut(),
-            ).fit(X[:, columns], y, groups=speakers)
-            for columns, estimator, settings in self.members
+            _fitted(estimator, settings, X[:, part], y, speakers) for part, estimator, settings in self.members
         ]
         return self
 
@@ -62,6 +60,19 @@ class AcrossSpeakers(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def _fitted(
+    estimator: BaseEstimator, settings: dict[str, list[Any]], X: np.ndarray, y: np.ndarray, speakers: np.ndarray
+) -> BaseEstimator:
+    """A member, standardised; its settings, if there are any to choose, by leaving out each training speaker."""
+    pipeline = Pipeline([("scale", StandardScaler()), ("estimator", clone(estimator))])
+    # scikit-learn hands on the rows that an inner fold trains on.
+    told = {"estimator__speakers": speakers} if isinstance(estimator, Network) else {}
+    if not settings:
+        return pipeline.fit(X, y, **told)
+    choices = {f"estimator__{name}": values for name, values in settings.items()}
+    return GridSearchCV(pipeline, choices, cv=LeaveOneGroupOut()).fit(X, y, groups=speakers, **told)
 
 
 def evened(p: np.ndarray, rounds: int = 200) -> np.ndarray:
@@ -89,3 +100,23 @@ def both(config: Config, C: int) -> AcrossSpeakers:
 
 def balanced(config: Config, C: int) -> AcrossSpeakers:
     return AcrossSpeakers(both(config, C).members, balanced=True)
+
+
+def network(config: Config, C: int) -> AcrossSpeakers:
+    """HMoE-SiMBA without a penalty."""
+    return AcrossSpeakers(((slice(None), Network(config), {}),))
+
+
+def penalised(kind: Kind) -> Callable[[Config, int], AcrossSpeakers]:
+    """HMoE-SiMBA with a penalty on what tells speakers apart."""
+    return lambda config, C: AcrossSpeakers(((slice(None), Network(config, kind), {"strength": STRENGTHS}),))
+
+
+def apart(config: Config, C: int) -> AcrossSpeakers:
+    """A network for each expert alone; their answers are averaged, not their hidden states."""
+    return AcrossSpeakers(tuple((slice(None), Network(config.replace(experts=(e,))), {}) for e in config.experts))
+
+
+def everyone(config: Config, C: int) -> AcrossSpeakers:
+    """The two of `both`, and HMoE-SiMBA."""
+    return AcrossSpeakers((*both(config, C).members, (slice(None), Network(config), {})))

@@ -1,0 +1,84 @@
+"""The router watched and overruled: weights are what their name says, and nothing is fitted to a test fold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+
+from hmoe import grid, routing
+from hmoe.config import Config
+from hmoe.corpora import Corpus
+from hmoe.errors import ConfigError
+from hmoe.experiments import HEARD, ROUTER, WEIGHTS, Experiment, Row
+from hmoe.inputs import Inputs
+from hmoe.model import HMoESiMBA
+from hmoe.store import Store
+from hmoe.train import predict
+
+CONFIG = Config(**tiny.SMALL)
+
+
+@pytest.fixture
+def model() -> HMoESiMBA:
+    torch.manual_seed(0)
+    return HMoESiMBA(CONFIG, 3).eval()
+
+
+@pytest.fixture
+def inputs(tiny_corpus: Corpus) -> Inputs:
+    return Inputs.of(grid.open_bank(tiny_corpus, CONFIG, workers=1, progress=False), CONFIG)
+
+
+def test_each_version_has_the_weights_of_its_name(model: HMoESiMBA, inputs: Inputs) -> None:
+    train, test = np.arange(20), np.arange(20, 30)
+    versions = routing.forced(model, inputs, train)
+    assert tuple(versions) == WEIGHTS
+    x, _ = inputs.clean(test)
+    with torch.no_grad():
+        g = model.parts(x)["g"]
+        mean = model.parts(inputs.clean(train)[0])["g"].mean(0)  # of training utterances, none of the test's
+        expected = dict(zip(WEIGHTS, (g, mean.expand(10, 3), torch.full((10, 3), 1 / 3)), strict=False))
+        expected |= {f"{name} alone": torch.eye(3)[k].expand(10, 3) for k, name in enumerate(CONFIG.experts)}
+        for name, weights in expected.items():
+            logits = predict(versions[name], inputs, test)
+            torch.testing.assert_close(logits, model.parts(x, routing=weights)["logits"])
+    torch.testing.assert_close(routing.routing(model, inputs, test), g)
+
+
+def test_the_experts_must_all_be_there(inputs: Inputs) -> None:
+    with pytest.raises(ConfigError, match="transformer alone"):
+        routing.forced(HMoESiMBA(CONFIG.replace(experts=("lstm", "cnn")), 3).eval(), inputs, np.arange(20))
+
+
+def test_entropy_and_explained_shares_at_their_borders() -> None:
+    g = pd.DataFrame({"a": [1 / 3, 1.0, 0.5], "b": [1 / 3, 0.0, 0.5], "c": [1 / 3, 0.0, 0.0]})
+    assert routing.entropy(g).to_numpy() == pytest.approx([1, 0, np.log(2) / np.log(3)])
+    table = pd.DataFrame({"a": [1.0, 1.0, 3.0, 3.0], "b": [1.0, 3.0, 1.0, 3.0]})
+    assert routing.explained(table, pd.Series(["x", "x", "y", "y"])).to_dict() == {"a": 1.0, "b": 0.0}
+
+
+def test_one_training_gives_every_row_and_keeps_every_weight(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    rows = tuple(Row(row.name, tiny.SMALL, protocol=row.protocol) for row in ROUTER.rows)
+    watched, plain = Experiment("router", "", "", rows), Experiment("first", "", "", (Row("full", tiny.SMALL),))
+    full, store = grid.PROFILES["full"], Store("tiny", tmp_path)
+    wanted = grid.trials([watched], tiny_corpus, full, seeds=[0])
+    assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 5  # trainings
+    found = store.read("router")
+    assert len(found) == 5 * len(ROUTER.rows)
+    grid.run(grid.trials([plain], tiny_corpus, full, seeds=[0]), tiny_corpus, store, workers=1, progress=False)
+    own = found[found["row"] == "its own weights, clean"].set_index("fold")["accuracy"].sort_index()
+    assert own.equals(store.read("first").set_index("fold")["accuracy"].sort_index())
+
+    weights = routing.kept(store, CONFIG)
+    assert list(weights.columns) == list(CONFIG.experts)
+    assert weights.sum(axis=1).to_numpy() == pytest.approx(np.ones(len(weights)), abs=2e-3)
+    assert weights.groupby("condition").size().to_dict() == dict.fromkeys(HEARD, len(tiny_corpus))
+    tested = weights.xs("clean", level="condition").reset_index().groupby("trial")["id"].apply(set)
+    for trial in wanted:
+        assert tested[f"{trial.seed}-{trial.split.fold}"] == set(tiny_corpus.table["id"].iloc[trial.split.test])
+    assert routing.kept(Store("tiny", tmp_path / "nothing"), CONFIG).empty
