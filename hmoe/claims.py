@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import yaml
 
-from hmoe import corpora, report, runs
+from hmoe import corpora, exhibit, report, runs
 from hmoe.config import Config
-from hmoe.exhibit import Table
 from hmoe.experiments import EXPERIMENTS, Row, experiment
 from hmoe.paths import DATA
 from hmoe.protocols import PROTOCOLS
@@ -165,7 +164,7 @@ def _folds() -> Iterator[Evidence]:
 FACTS: dict[str, Callable[[], Iterator[Evidence]]] = {"seconds": _seconds, "balance": _balance, "folds": _folds}
 
 
-def table(chapter: str, records: Records) -> Table:
+def table(chapter: str, records: Records) -> exhibit.Table:
     """The claims that a chapter measures: a line for each measurement."""
     lines = [
         {
@@ -179,7 +178,7 @@ def table(chapter: str, records: Records) -> Table:
         for each in evidence(claim, records)
     ]
     caption = "The claims that this chapter measures, each measurement with its verdict."
-    return Table(pd.DataFrame(lines), caption, recorded(claims(chapter), records)).hide(axis="index")
+    return exhibit.Table(pd.DataFrame(lines), caption, recorded(claims(chapter), records)).hide(axis="index")
 
 
 def recorded(some: list[Claim], records: Records) -> str:
