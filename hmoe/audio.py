@@ -60,11 +60,11 @@ def read(path: str | os.PathLike[str], sample_rate: int = 16_000, longest: float
     if len(samples) < announced:
         raise Truncated(path, f"truncated: {len(samples)} of {announced} samples", "copy it again from its source")
     if samples.shape[1] > 1:
-        _announce(f"audio with {samples.shape[1]} channels is averaged to one")
+        announce(f"audio with {samples.shape[1]} channels is averaged to one")
     samples = samples.mean(axis=1)
     check(samples, path, rate, longest)
     if rate != sample_rate:
-        _announce(f"audio at {rate} Hz is resampled to {sample_rate} Hz")
+        announce(f"audio at {rate} Hz is resampled to {sample_rate} Hz")
         samples = librosa.resample(samples, orig_sr=rate, target_sr=sample_rate)
     return np.clip(samples, -1, 1)
 
@@ -112,7 +112,8 @@ def _pcm16(samples: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _announce(what: str) -> None:
+def announce(what: str) -> None:
+    """Warn of a conversion, once in a process."""
     # Cached, so that a corpus of 1200 files says it once; Python's own filter forgets whenever a library changes it.
     warnings.warn(what, ConversionWarning, stacklevel=2)
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
-from hmoe import report
+from hmoe import corpora, report
 from hmoe.config import Config
 from hmoe.experiments import PROTOCOLS
 from hmoe.likeness import SAID
+from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.paths import DATA
 from hmoe.store import Store
 
@@ -111,6 +112,21 @@ def body(config: Config, emotions: Sequence[str], about: Mapping[str, Any], para
     )  # fmt: skip
 
 
+def page(store: Store) -> str:
+    """The card of the paper's default reading trained on the corpus of `store`, known by its manifest alone."""
+    config, emotions = Config(), published()[store.corpus]["emotions"]
+    manifest = corpora.manifest(store.corpus)
+    about = {
+        "corpus": store.corpus,
+        "utterances": len(manifest),
+        "minutes": manifest["seconds"].sum() / 60,
+        "speakers": sorted({name.split("-")[0] for name in manifest.index}),
+        "measured": measured(store, config),
+    }
+    parameters = count_parameters(HMoESiMBA(config, len(emotions)))
+    return f"> {note(about, emotions)}\n\n{body(config, emotions, about, parameters)}"
+
+
 def table(header: Sequence[object], lines: Sequence[Sequence[object]]) -> str:
     """A table in Markdown."""
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (header, ["---"] * len(header), *lines))
@@ -139,15 +155,16 @@ def _evaluation(found: Mapping[str, Any]) -> str:
         return "None: no trial of this configuration is recorded, and this checkpoint was tested on nothing."
     record = next(iter(found.values()))["record"]
     return (
-        f"The training corpus, by cross-validation of models of this configuration ({record}). This checkpoint saw "
-        f"all of it and cannot be tested on it; no other corpus was tried."
+        f"The training corpus, by cross-validation of models of this configuration ({record}). A model trained on all "
+        f"of it cannot be tested on it; no other corpus was tried."
     )
 
 
 def _ranges(about: Mapping[str, Any]) -> str:
-    if "ranges" not in about:
+    known = about.get("ranges", {})
+    lines = [(f"{words}, {unit}", *known[name]) for name, (words, unit) in SAID.items() if name in known]
+    if not lines:
         return ""
-    lines = [(f"{words}, {unit}", *about["ranges"][name]) for name, (words, unit) in SAID.items()]
     return table(["of its recordings", "1st percentile", "99th percentile"], lines)
 
 

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -64,16 +66,12 @@ def warn(what: object, *_: object) -> None:
     typer.secho(f"hmoe: warning: {' '.join(str(what).split())}", fg="yellow", err=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: errors of `hmoe.errors` become one line, and so does each warning."""
-    if sys.argv[1:2] != ["book"]:  # whose notebooks show what Python warns of
-        os.environ.setdefault("PYTHONWARNINGS", "ignore")  # worker processes: what concerns a user is said here
-    if logging.lastResort:
-        logging.lastResort.setFormatter(logging.Formatter("hmoe: warning: %(message)s"))
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = warn
-            app()
+        with one_line_warnings(in_workers=arguments[:1] == ["book"]):  # notebooks show what Python warns of
+            app(arguments)
     except HmoeError as error:
         typer.secho(f"hmoe: {error}", fg="red", err=True)
         sys.exit(2)
@@ -81,6 +79,22 @@ def main() -> None:
         if end.code == 130:  # what typer makes of Ctrl-C
             typer.secho("hmoe: stopped; finished trials are kept, run the same command to go on", fg="yellow", err=True)
         raise
+
+
+@contextmanager
+def one_line_warnings(in_workers: bool) -> Iterator[None]:
+    """Warnings and what is logged as one are lines of ours; worker processes say none, but for `in_workers`."""
+    quiet = {} if in_workers or "PYTHONWARNINGS" in os.environ else {"PYTHONWARNINGS": "ignore"}
+    os.environ.update(quiet)
+    if logging.lastResort:
+        logging.lastResort.setFormatter(logging.Formatter("hmoe: warning: %(message)s"))
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = warn
+            yield
+    finally:
+        for name in quiet:
+            del os.environ[name]
 
 
 def overrides(changes: list[str] | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from hmoe import claims, found, report, runs
+from hmoe import card, claims, datasheets, found, report, runs, worked
 from hmoe.experiments import AUDITS, EXPERIMENTS, experiment
 from hmoe.store import Store
 
@@ -27,6 +27,11 @@ def fragments() -> dict[str, str]:
         "deviations.md": deviations(store),
         "claims.md": claims.page(store),
         "runs.md": runs.page(store.root),
+        "model-card.md": card.page(store),
+        "datasheet-casia.md": datasheets.casia(),
+        "datasheet-synthetic.md": datasheets.recipe(),
+        "corpora.md": datasheets.others(),
+        **worked.blocks(),
     }
 
 

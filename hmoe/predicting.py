@@ -5,6 +5,7 @@ What cannot be judged is refused in a line of its own, and stops no other record
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tempfile
@@ -43,8 +44,14 @@ class Answers:
     def json(self) -> str:
         """An object: `note`, `predictions` and `refused`."""
         refused = [{"path": error.where, "why": error.what, "remedy": error.remedy} for error in self.refused]
-        said: dict[str, Any] = {"note": self.model.note, "predictions": [vars(one) for one in self.judged]}
+        said: dict[str, Any] = {"note": self.model.note, "predictions": [_rounded(vars(one)) for one in self.judged]}
         return json.dumps(said | {"refused": refused}, indent=1, ensure_ascii=False)
+
+
+def _rounded(said: dict[str, Any]) -> dict[str, Any]:
+    return said | {
+        name: {key: round(number, 4) for key, number in said[name].items()} for name in ("probabilities", "routing")
+    }
 
 
 def answers(model: Pretrained, given: Sequence[str], standard_input: BinaryIO) -> Answers:
@@ -73,7 +80,7 @@ def meant(given: Sequence[str], standard_input: BinaryIO, scratch: Path) -> Iter
                 (scratch / "stream.wav").write_bytes(content)
                 yield "standard input", scratch / "stream.wav"
             elif lines := [os.fsdecode(line) for line in content.splitlines() if line.strip()]:
-                yield from meant([line for line in lines if line != STREAM], standard_input, scratch)
+                yield from meant(lines, io.BytesIO(), scratch)
             else:
                 yield AudioError("standard input", "empty", "give paths, one a line, or the bytes of one WAV recording")
         elif Path(name).is_dir():

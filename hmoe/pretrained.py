@@ -32,6 +32,9 @@ from hmoe.paths import atomic_write
 
 REMEDY = "make one with `hmoe train`"
 FILES = ("config.json", "model.safetensors", "README.md")
+DAMAGED = (
+    OSError, SafetensorError, ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
+)  # what a file makes of the libraries that read it  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,11 @@ class Pretrained(
         if not folder.exists():
             folder = _downloaded(str(name))
         try:
+            for file in FILES[:2]:
+                (folder / file).stat()
             with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints that it is loading
                 return cls.from_pretrained(folder, strict=True)
-        except (OSError, SafetensorError, ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except DAMAGED as error:
             why = " ".join(str(error).split())[:200]
             raise ConfigError(name, f"not a model of this project ({why})", REMEDY) from None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +27,6 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.experiments import experiment
 from hmoe.grid import PROFILES, store_for
-from hmoe.model import HMoESiMBA
 from hmoe.pretrained import Pretrained
 from hmoe.store import COLUMNS, Store
 
@@ -87,9 +88,12 @@ def test_every_command_helps_with_an_example_that_begins_with_its_own_name(
         (["report", "table9"], "got 'table9'"),
         (["report", "table2", "--corpus", "nowhere"], "holds no trials yet; `hmoe run table2 --corpus nowhere`"),
         (["predict", "a.wav", "--model", "/no/such/model"], "/no/such/model: no such model; make one with"),
-        (["train", "m.safetensors", "--set", "model=svm"], "use `hmoe run`"),
-        (["train", "/"], "is a directory; name the file to write"),
-        (["train", "/dev/null/m.safetensors"], "/dev/null"),
+        (["demo", "--model", "/no/such/model"], "/no/such/model: no such model; make one with"),
+        (["train", "my-model", "--set", "model=svm"], "use `hmoe run`"),
+        (["train", "my-model", "--set", "reading=prosody"], "hears one recording at a time"),
+        (["train", "/etc"], "which is no part of a model; name another folder"),
+        (["train", "/etc/passwd"], "is a file; name the folder to write"),
+        (["train", "/dev/null/my-model"], "/dev/null"),
         (["pretrain", "mamba"], "got 'mamba'; write KIND-SEED"),
         (["run", "parrot", "--profile", "fast", "--row", "Mamba"], "no such encoder; make it: `hmoe pretrain mamba-0`"),
         (["pretrain", "lstm-0", "--profile", "fast"], "got 'lstm', 'micro'; known: mamba, attention"),
@@ -139,12 +143,14 @@ def test_config_prints_every_field_and_the_key(capsys: pytest.CaptureFixture[str
     assert out.splitlines()[-1] == f"# key {config.key()}"
 
 
+ABOUT = {"corpus": "tiny", "speakers": ["ann", "bob"], "ranges": {"level": [-40.0, -1.0], "rate": [RATE, RATE]}}
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    config = Config(**tiny.SMALL)
-    path = tmp_path_factory.mktemp("model") / "m.safetensors"
-    Pretrained(HMoESiMBA(config, 3).eval(), config, tuple(tiny.EMOTIONS), {}).save(path)
+    path = tmp_path_factory.mktemp("models") / "model"
+    Pretrained(Config(**tiny.SMALL), list(tiny.EMOTIONS), ABOUT).eval().save(path)
     return path
 
 
@@ -170,40 +176,148 @@ BAD = {
 }  # fmt: skip
 
 
+def listed(out: str) -> list[dict[str, str]]:
+    """The table that `predict` prints: no path of these tests has a space in it."""
+    lines = [line.split() for line in out.partition("\n\n")[0].splitlines()]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+
+
 def test_predict_judges_the_good_and_names_each_bad_file_in_a_line_of_its_own(
     capsys: pytest.CaptureFixture[str], model: Path, recordings: Path
 ) -> None:
-    code, out, err = call(capsys, "predict", "--model", model, recordings, recordings / "missing.wav")
+    (recordings / "nothing").mkdir()
+    code, out, err = call(
+        capsys, "predict", "--model", model, recordings, recordings / "missing.wav", recordings / "nothing"
+    )
     assert code == 1
-    judged = list(csv.DictReader(io.StringIO(out), delimiter="\t"))
+    judged = listed(out)
     assert [Path(row["path"]).name for row in judged] == ["good.wav", "folder.wav"]
     assert judged[0]["emotion"] in tiny.EMOTIONS
-    assert sum(float(judged[0][name]) for name in tiny.EMOTIONS) == pytest.approx(1, abs=0.002)
+    assert sum(float(judged[0][name]) for name in tiny.EMOTIONS) == pytest.approx(1, abs=0.02)
     lines = err.splitlines()
-    assert len(lines) == len(BAD) + 1
-    for name, why in {**BAD, "missing.wav": "no such file"}.items():
+    assert len(lines) == len(BAD) + 2
+    for name, why in {**BAD, "missing.wav": "no such file", "nothing": "no recordings in it"}.items():
         (line,) = [line for line in lines if line.startswith(f"hmoe: {recordings / name}: ")]
         assert why in line
         assert "; " in line  # and what to do
 
 
-def test_predict_in_all_formats_says_the_same(
+def test_predict_in_all_formats_says_the_same_and_how_often_it_is_right(
     capsys: pytest.CaptureFixture[str], model: Path, recordings: Path
 ) -> None:
     good = recordings / "good.wav"
-    code, out, _ = call(capsys, "predict", "-m", model, good, "--format", "json")
-    assert code == 0
-    (said,) = json.loads(out)
-    (row,) = csv.DictReader(io.StringIO(call(capsys, "predict", "-m", model, good, "-f", "csv")[1]))
-    assert row["emotion"] == said["emotion"]
-    assert float(row["anger"]) == pytest.approx(said["probabilities"]["anger"], abs=6e-4)
-    assert float(row["g_cnn"]) == pytest.approx(said["routing"]["cnn"], abs=6e-4)
+    note = "Trained on 2 speakers of tiny; how often it is right about other speakers has not been measured."
+    code, out, err = call(capsys, "predict", "-m", model, good)
+    assert (code, err) == (0, "")
+    assert out.endswith(f"\n\n{note}\n")
+    (shown,) = listed(out)
+    code, out, err = call(capsys, "predict", "-m", model, good, recordings / "empty.wav", "--format", "json")
+    assert code == 1
+    said = json.loads(out)
+    assert said["note"] == note
+    (refused,) = said["refused"]
+    assert (refused["path"], refused["why"]) == (str(recordings / "empty.wav"), "empty file")
+    (one,) = said["predictions"]
+    code, out, err = call(capsys, "predict", "-m", model, good, "-f", "csv")
+    assert (code, err) == (0, f"hmoe: {note}\n")
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert row["emotion"] == one["emotion"] == shown["emotion"]
+    for name in tiny.EMOTIONS:
+        assert float(row[name]) == one["probabilities"][name] == pytest.approx(float(shown[name]), abs=0.006)
+    for name in ("cnn", "lstm", "transformer"):
+        assert float(row[f"g_{name}"]) == one["routing"][name] == pytest.approx(float(shown[f"g_{name}"]), abs=0.006)
 
 
-def test_predict_in_a_folder_without_recordings_says_so(
+def test_predict_warns_in_one_line_of_audio_that_is_unlike_the_corpus_and_judges_it(
     capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
 ) -> None:
-    assert f"{tmp_path}: no .wav files" in refused(capsys, "predict", "-m", model, tmp_path)
+    audio.write(tmp_path / "quiet.wav", 0.01 * tiny.tone("anger", "ann", 0), RATE)
+    code, out, err = call(capsys, "predict", "-m", model, tmp_path / "quiet.wav", "-f", "csv")
+    assert code == 0
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert re.fullmatch(r"level -\d\d\.\d dB \(-40 to -1 in training\)", row["warnings"])
+    (warning, _) = err.splitlines()
+    assert warning == f"hmoe: warning: {tmp_path}/quiet.wav is unlike the training corpus: {row['warnings']}"
+
+
+def test_predict_where_nothing_can_be_judged_prints_nothing(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    assert f"{tmp_path}: no recordings in it; " in refused(capsys, "predict", "-m", model, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_predict_takes_each_kind_of_file_from_a_folder(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path, kind: str
+) -> None:
+    soundfile.write(tmp_path / f"a.{kind}", tiny.tone("anger", "ann", 4), RATE)
+    (tmp_path / "a.txt").write_text("what is said")
+    code, out, err = call(capsys, "predict", "-m", model, tmp_path)
+    assert (code, err) == (0, "")
+    assert [row["path"] for row in listed(out)] == [str(tmp_path / f"a.{kind}")]
+
+
+def standard_input(content: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(content))
+
+
+def test_predict_reads_paths_or_a_recording_from_standard_input(
+    capsys: pytest.CaptureFixture[str], model: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = recordings / "good.wav"
+    monkeypatch.setattr(sys, "stdin", standard_input(f"{good}\n\n{recordings / 'in'}\n".encode()))
+    code, out, _ = call(capsys, "predict", "-m", model, "-")
+    assert code == 0
+    paths = listed(out)
+    assert [row["path"] for row in paths] == [str(good), str(recordings / "in" / "folder.wav")]
+
+    monkeypatch.setattr(sys, "stdin", standard_input(good.read_bytes()))
+    code, out, _ = call(capsys, "predict", "-m", model, "-", "-f", "json")
+    assert code == 0
+    (said,) = json.loads(out)["predictions"]
+    assert said["path"] == "standard input"
+    assert said["probabilities"]["anger"] == pytest.approx(float(paths[0]["anger"]), abs=0.006)
+
+    # A program that writes to a pipe cannot know how long its recording will be.
+    streamed = bytearray(good.read_bytes())
+    streamed[4:8] = streamed[40:44] = b"\xff\xff\xff\xff"
+    monkeypatch.setattr(sys, "stdin", standard_input(bytes(streamed)))
+    assert json.loads(call(capsys, "predict", "-m", model, "-", "-f", "json")[1])["predictions"] == [said]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "standard input: empty; give paths, one a line, or the bytes of one WAV recording"),
+        (b"RIFF", "standard input: truncated"),
+        (b"no-such.wav\n", "no-such.wav: no such file"),
+        (b"\xff\xfe.wav\n", r"\udcff\udcfe.wav: no such file"),
+        (b"-\n", "standard input: empty"),
+    ],
+)
+def test_standard_input_that_holds_no_recording_is_one_line(
+    capsys: pytest.CaptureFixture[str], model: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", standard_input(content))
+    assert says in refused(capsys, "predict", "-m", model, "-")
+
+
+def test_no_command_shows_a_raw_warning_of_python(tmp_path: Path) -> None:
+    """Worker processes included: the corpus is stereo at 8 kHz, and converted by each."""
+    lines = ["path,emotion,speaker"]
+    for number, (speaker, emotion) in enumerate(itertools.product(tiny.SPEAKERS, tiny.EMOTIONS)):
+        tone = tiny.tone(emotion, speaker, 4)
+        soundfile.write(tmp_path / f"{number}.wav", np.stack([tone, tone], axis=1)[::2], RATE // 2)
+        lines.append(f"{number}.wav,{emotion},{speaker}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "hmoe.cli", "features", "--corpus", "csv", "--root", tmp_path / "list.csv"]
+    done = subprocess.run([*command, "--workers", "2", "--set", "copies=2"], capture_output=True, text=True)
+    assert done.returncode == 0
+    said = [line for line in done.stderr.splitlines() if line and "features:" not in line]
+    assert sorted(said) == [
+        "hmoe: warning: audio at 8000 Hz is resampled to 16000 Hz",
+        "hmoe: warning: audio with 2 channels is averaged to one",
+    ]
 
 
 def test_report_prints_the_records_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,12 +370,16 @@ def test_ctrl_c_says_that_nothing_is_lost_and_keeps_what_was_done(listing: Path,
 def test_train_makes_a_model_that_predict_takes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, listing: Path, tiny_corpus: Corpus
 ) -> None:
-    output = tmp_path / "tiny.safetensors"
+    output = tmp_path / "tiny"
     code, out, _ = call(capsys, "train", output, "--corpus", "csv", "--root", listing, *SMALL)
     assert code == 0
     assert "held-out utterances" in out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.csv", "tiny.safetensors"]  # no checkpoint left
-    assert Pretrained.load(output).facts["utterances"] == "30"
-    code, out, _ = call(capsys, "predict", "-m", output, tiny_corpus.table["path"].iloc[0])
-    assert code == 0
-    assert out.count("\n") == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny.csv"]  # no checkpoint left
+    about = Pretrained.load(output).about
+    assert (about["utterances"], about["speakers"], about["measured"]) == (30, ["ann", "bob"], {})
+    seconds = tiny_corpus.table["seconds"]
+    assert about["ranges"]["seconds"] == [round(seconds.min(), 1), round(seconds.max(), 1)]
+    assert about["ranges"]["rate"] == [RATE, RATE]
+    code, out, err = call(capsys, "predict", "-m", output, tiny_corpus.table["path"].iloc[12])
+    assert (code, err) == (0, "")
+    assert len(listed(out)) == 1

@@ -1,10 +1,12 @@
-"""A model as one file: the same bits back, damage refused, recordings judged alike in every reading."""
+"""A model as a folder: the same bits back, damage refused, recordings judged alike in every reading."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import tiny
@@ -14,37 +16,78 @@ from safetensors.torch import load_file, save_file
 from hmoe import audio, bank
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.errors import AudioError, ConfigError
+from hmoe.errors import AudioError, ConfigError, StoreError
 from hmoe.inputs import Inputs
-from hmoe.model import HMoESiMBA
-from hmoe.pretrained import Pretrained
+from hmoe.pretrained import FILES, Pretrained
 
 EMOTIONS = ("anger", "sadness", "neutral")
+ABOUT = {"corpus": "tiny", "utterances": 30, "speakers": ["ann", "bob"], "ranges": {"seconds": [0.3, 0.4]}}
 
 
 def made(**changes: object) -> Pretrained:
     torch.manual_seed(0)
-    config = Config(**{**tiny.SMALL, **changes})
-    model = HMoESiMBA(config, 3).eval()
+    model = Pretrained(Config(**{**tiny.SMALL, **changes}), list(EMOTIONS), ABOUT).eval()
     model.standardise.fit(torch.full_like(model.standardise.mean, -3.0), torch.full_like(model.standardise.mean, 9.0))
-    return Pretrained(model, config, EMOTIONS, {"corpus": "tiny", "utterances": "30"})
+    return model
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    made().save(tmp_path / "model.safetensors")
-    return tmp_path / "model.safetensors"
+def folder(tmp_path: Path) -> Path:
+    made().save(tmp_path / "model")
+    return tmp_path / "model"
 
 
-def test_what_was_saved_is_loaded_bit_by_bit(tmp_path: Path) -> None:
-    before = made(reading="frames", experts=["lstm", "cnn"], frame_stride=3)
-    before.save(tmp_path / "a.safetensors")
-    after = Pretrained.load(tmp_path / "a.safetensors")
-    assert (after.config, after.emotions, after.facts) == (before.config, before.emotions, before.facts)
-    tensors = before.model.state_dict(), after.model.state_dict()
+def same(one: Pretrained, other: Pretrained) -> bool:
+    tensors = one.state_dict(), other.state_dict()
     assert list(tensors[0]) == list(tensors[1])
-    assert all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
-    assert not after.model.training
+    equal = all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
+    return equal and (one.config, one.emotions, one.about) == (other.config, other.emotions, other.about)
+
+
+def test_what_was_saved_is_loaded_bit_by_bit_and_silently(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = made(reading="frames", experts=["lstm", "cnn"], frame_stride=3)
+    before.save(tmp_path / "a")
+    after = Pretrained.load(tmp_path / "a")
+    assert same(before, after)
+    assert not after.training
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(FILES)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_folder_is_what_the_hub_takes(folder: Path, tmp_path: Path) -> None:
+    """Whoever has huggingface_hub loads it without a word of ours, and saves the same again."""
+    after = Pretrained.from_pretrained(str(folder))
+    assert same(made(), after)
+    after.save_pretrained(tmp_path / "again")
+    for name in FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    card = huggingface_hub.ModelCard.load(folder / "README.md")
+    assert card.data.pipeline_tag == "audio-classification"
+    assert made().note in card.text
+
+
+def test_an_older_model_is_replaced_and_anything_else_is_left_alone(folder: Path) -> None:
+    other = made(d_state=8)
+    other.save(folder)
+    assert same(Pretrained.load(folder), other)
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match=r"model: holds 'thesis.txt', which is no part of a model; name another"):
+        made().save(folder)
+    with pytest.raises(ConfigError, match="is a file; name the folder"):
+        made().save(folder / "thesis.txt")
+
+
+def test_a_save_that_fails_loses_nothing_and_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Pretrained, save_directory: Path) -> None:
+        (save_directory / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Pretrained, "_save_pretrained", full)
+    with pytest.raises(StoreError, match="model: cannot be written .No space left"):
+        made(d_state=8).save(folder)
+    assert same(Pretrained.load(folder), made())
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("reading", ["pooled", "frames", "modalities", "features", "statistics"])
@@ -55,7 +98,7 @@ def test_it_judges_a_recording_as_the_corpus_it_was_trained_on(tiny_corpus: Corp
     built = bank.build(tiny_corpus, pretrained.config, copies=0, frames=reading == "frames", workers=1, progress=False)
     x, lengths = Inputs.of(built, pretrained.config).clean(np.array([4]))
     with torch.no_grad():
-        expected = pretrained.model(x, lengths).softmax(-1)[0]
+        expected = pretrained(x, lengths).softmax(-1)[0]
     assert list(judgement.probabilities) == list(EMOTIONS)
     assert list(judgement.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-4)  # frames are halves
     assert judgement.emotion == max(judgement.probabilities, key=judgement.probabilities.get)
@@ -75,44 +118,56 @@ def test_a_recording_with_more_treble_than_a_corpus_has_is_judged_without_it(tmp
     assert plain.seconds == pytest.approx(1)
 
 
-def rewritten(file: Path, **header: str) -> None:
-    known = {"config": "{}", "emotions": '["a", "b", "c"]', "facts": "{}"} | header
-    save_file(load_file(file), file, {name: text for name, text in known.items() if text})
+def rewritten(folder: Path, **fields: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda file: file.write_bytes(file.read_bytes()[:-50]),
-        lambda file: file.write_bytes(file.read_bytes()[:50]),
-        lambda file: file.write_bytes(b""),
-        lambda file: file.write_text("not a model " * 50),
-        lambda file: save_file({"x": torch.ones(3)}, file),
-        lambda file: rewritten(file),  # the default configuration has other shapes
-        lambda file: rewritten(file, config=""),
-        lambda file: rewritten(file, config="{"),
-        lambda file: rewritten(file, config="[1]"),
-        lambda file: rewritten(file, config='{"d_sate": 3}'),
-        lambda file: rewritten(file, emotions="7"),
-        lambda file: rewritten(file, facts=""),
+        lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-50]),
+        lambda folder: (folder / "model.safetensors").write_bytes(b""),
+        lambda folder: (folder / "model.safetensors").write_text("not a model " * 50),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: save_file({"x": torch.ones(3)}, folder / "model.safetensors"),
+        lambda folder: save_file(
+            {k: v for k, v in load_file(folder / "model.safetensors").items() if "router" not in k},
+            folder / "model.safetensors",
+        ),
+        lambda folder: (folder / "config.json").unlink(),
+        lambda folder: (folder / "config.json").write_text("{"),
+        lambda folder: (folder / "config.json").write_text("[1]"),
+        lambda folder: rewritten(folder, configuration={}),  # the default configuration has other shapes
+        lambda folder: rewritten(folder, configuration={"d_sate": 3}),
+        lambda folder: rewritten(folder, emotions=7),
+        lambda folder: rewritten(folder, emotions=["a", "b"]),
     ],
 )
-def test_a_file_that_is_no_model_is_refused_in_one_line_that_names_it(
-    file: Path, damage: Callable[[Path], object]
+def test_a_folder_that_is_no_model_is_refused_in_one_line_that_names_it(
+    folder: Path, damage: Callable[[Path], object]
 ) -> None:
-    damage(file)
+    damage(folder)
     with pytest.raises(ConfigError, match="not a model of this project.*make one with `hmoe train`") as caught:
-        Pretrained.load(file)
-    assert str(caught.value).startswith(f"{file}: ")
+        Pretrained.load(folder)
+    assert str(caught.value).startswith(f"{folder}: ")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing.safetensors: no such model"):
-        Pretrained.load(tmp_path / "nothing.safetensors")
+def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
+    for name in (tmp_path / "nothing", "nothing", "./no/where"):
+        with pytest.raises(ConfigError, match=f"{name}: no such model; make one with `hmoe train`"):
+            Pretrained.load(name)
+    (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="not a model"):
-        Pretrained.load(tmp_path)
+        Pretrained.load(tmp_path / "file")
+
+
+def test_without_a_network_a_name_of_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match="^owner/name: no such folder, and not to be had from the Hugging Face Hub"):
+        Pretrained.load("owner/name")
 
 
 def test_what_is_no_utterance_is_not_judged(tmp_path: Path) -> None:

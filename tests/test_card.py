@@ -1,0 +1,122 @@
+"""What a model says of itself: the recorded accuracy of its own configuration, or that there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_found import write
+
+from hmoe import card, corpora, datasheets, report
+from hmoe.config import Config
+from hmoe.corpora import grammars, synthetic
+from hmoe.experiments import PROTOCOLS
+from hmoe.store import Store
+
+PROJECT = Path(__file__).parent.parent
+EMOTIONS = ["anger", "sadness", "happiness", "neutral", "fear", "surprise"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store("casia", tmp_path)
+    write(store, "protocols", "HMoE-SiMBA, nested selection", [70, 72, 74, 76, 78])
+    write(store, "protocols", "HMoE-SiMBA, new speaker", [20, 30, 40, 50])
+    return store
+
+
+def about(store: Store, config: Config) -> dict[str, object]:
+    return {"corpus": "casia", "speakers": ["a", "b", "c", "d"], "measured": card.measured(store, config)}
+
+
+def test_the_note_has_the_recorded_accuracy_on_new_speakers(store: Store) -> None:
+    said = card.note(about(store, Config()), EMOTIONS)
+    assert said.startswith("Trained on 4 actors of casia; across speakers it is right about 35 % of the time (35.0 [")
+    assert "4 trials, results/casia/protocols.csv; chance is 16.7 %" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("changes", [{"d_state": 64}, {"selection": "last"}, {"reading": "frames"}])
+def test_the_accuracy_of_another_configuration_is_not_borrowed(store: Store, changes: dict[str, object]) -> None:
+    said = card.note(about(store, Config(**changes)), EMOTIONS)
+    assert said == ("Trained on 4 actors of casia; how often it is right about other speakers has not been measured.")
+
+
+def test_synthetic_labels_mean_nothing(store: Store) -> None:
+    said = card.note(about(store, Config()) | {"corpus": "synthetic"}, EMOTIONS)
+    assert said == "Trained on synthetic voices: its labels mean nothing about emotion."
+
+
+def test_of_a_corpus_of_the_users_own_it_says_what_it_knows() -> None:
+    assert card.note({"corpus": "folder", "speakers": ["unknown"]}, ["anger"]).startswith(
+        "Trained on an unknown number of speakers of folder; how often"
+    )
+    assert card.note({}, ["anger"]).startswith("Trained on an unknown number of speakers of an unknown corpus; how")
+
+
+def test_the_card_of_the_page_shows_the_records() -> None:
+    store = Store("casia", PROJECT / "results")
+    page = card.page(store)
+    key = Config().key()
+    rows = [row for row in report.rows(store, PROTOCOLS) if row.trials["config"].iloc[0] == key]
+    tested = [row for row in rows if row.trials["protocol"].iloc[0] in card.TESTED]
+    assert tested
+    for row in tested:
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {_words(row)} |"))
+        assert f"| {row.accuracy} | {row.accuracy.n} |" in line
+        assert line.endswith("".join(f" {row.estimates[f'acc_{name}'].mean:.1f} |" for name in EMOTIONS))
+        if row.name.endswith("new speaker"):
+            for fold, accuracy in zip(row.trials["fold"], row.trials["accuracy"], strict=True):
+                assert f"| {fold} | {accuracy:.1f} |" in page
+    for heading in (
+        "Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data",
+        "Quantitative analyses", "Ethical considerations", "Caveats and recommendations",
+    ):  # fmt: skip
+        assert f"\n## {heading}\n" in page
+    assert "{" not in page
+
+
+def _words(row: report.RowReport) -> str:
+    return card.TESTED[row.trials["protocol"].iloc[0]]
+
+
+def test_without_records_the_card_says_so(tmp_path: Path) -> None:
+    page = card.page(Store("casia", tmp_path))
+    assert "None recorded for this configuration." in page
+    assert "1200 utterances of 4 actors, 38 minutes." in page
+
+
+# --- datasheets
+
+
+def test_every_corpus_that_is_known_by_name_has_a_line_with_the_labels_that_its_loader_gives() -> None:
+    published = card.published()
+    assert set(published) == set(corpora.names()) - {"folder", "csv"}
+    codes = {
+        "emodb": grammars.EMODB.values(), "ravdess": grammars.RAVDESS, "savee": grammars.SAVEE.values(),
+        "crema-d": grammars.CREMA_D.values(), "synthetic": synthetic.EMOTIONS, "casia": EMOTIONS,
+    }  # fmt: skip
+    for name, emotions in codes.items():
+        assert sorted(published[name]["emotions"]) == sorted(emotions)
+    lines = datasheets.others().splitlines()
+    assert len(lines) == 2 + len(published)
+
+
+def test_the_synthetic_corpus_is_as_its_recipe_has_it() -> None:
+    said = card.published()["synthetic"]
+    assert said["speakers"] == len(synthetic.VOICES)
+    assert said["utterances"] == len(synthetic.VOICES) * len(synthetic.EMOTIONS) * len(synthetic.sentences())
+    text = datasheets.recipe()
+    assert text.startswith(f"{said['utterances']} utterances: 4 voices, 6 emotions, 50 sentences")
+    assert f"| anger | {synthetic.TYPICAL['anger'].pitch:g} | {synthetic.TYPICAL['anger'].span:g} |" in text
+
+
+def test_the_numbers_of_casia_are_those_of_its_manifest() -> None:
+    manifest = pd.read_csv(PROJECT / "hmoe" / "data" / "casia.csv")
+    text = datasheets.casia()
+    assert f"{len(manifest)} utterances: 4 speakers, 6 emotions, 50 sentences, 50 utterances of each" in text
+    assert f"{manifest['seconds'].sum() / 60:.0f} minutes in all, {manifest['seconds'].min():.1f} to" in text
+    of_one = manifest[manifest["id"].str.startswith("wangzhe-fear-")]["seconds"].mean()
+    (line,) = (line for line in text.splitlines() if line.startswith("| wangzhe |"))
+    assert line.split(" | ")[5] == f"{round(of_one, 2):g}"
