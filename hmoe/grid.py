@@ -267,7 +267,7 @@ def _backend(scheduler: str | None) -> Iterator[None]:
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
             yield
         return
-    from dask.distributed import Client  # an extra: only whoever names a cluster needs it
+    from dask.distributed import Client, KilledWorker  # an extra: only whoever names a cluster needs it
 
     try:
         client = Client(scheduler, set_as_default=False)
@@ -281,5 +281,10 @@ def _backend(scheduler: str | None) -> Iterator[None]:
                 "a trial seeds its whole process: start workers with --nthreads 1, and more of them",
             )  # fmt: skip
         # A cluster may still be waiting in a queue.
-        with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=WAIT):
-            yield
+        try:
+            with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=WAIT):
+                yield
+        except KilledWorker:
+            raise TrainingError(
+                "a worker", "was killed, and so were others at the same trial", "run again to go on"
+            ) from None

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import dask
+import numpy as np
 import pytest
 import tiny
 from dask.distributed import LocalCluster
@@ -31,6 +34,34 @@ def uncut(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path
     results = tmp_path_factory.mktemp("uncut")
     assert grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", results), workers=1, progress=False) == 10
     return results
+
+
+LONG = "61"  # epochs: long enough to be killed in mid-trial, and not a multiple of those between checkpoints
+
+
+@pytest.fixture(scope="module")
+def long(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of an undisturbed run of longer trials."""
+    results = tmp_path_factory.mktemp("long")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINY_EPOCHS", LONG)
+        start(tiny_corpus, results, 1).communicate()
+    return results
+
+
+def in_mid_trial(process: subprocess.Popen[str]) -> Path:
+    """Wait until a trial of the process has a checkpoint, and return that."""
+    while not (saved := list((cache_dir() / "running").glob("*.safetensors"))):
+        assert process.poll() is None
+        time.sleep(0.005)
+    return saved[0]
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """A grid and its workers, all at once."""
+    with suppress(ProcessLookupError):  # it has ended by itself
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 def lines(results: Path) -> int:
@@ -61,6 +92,25 @@ def test_started_again_it_computes_nothing_and_writes_nothing(tiny_corpus: Corpu
     assert {path: path.read_bytes() for path in uncut.rglob("*.csv")} == before
 
 
+def test_who_was_tested_is_read_from_the_store_alone(uncut: Path) -> None:
+    store = Store("tiny", uncut)
+    for said in store.predictions("first").to_dict("records"):
+        legend = dict(each.split("=") for each in said["letters"].split())
+        tested = store.tested(said["protocol"], said["seed"], said["fold"])
+        assert [legend[letter] for letter in said["actual"]] == [name.split("-")[1] for name in tested]
+    assert set(store.utterances()["speaker"]) == set(tiny.SPEAKERS)
+
+
+def test_records_of_another_corpus_of_the_same_name_are_not_mixed_in(tiny_corpus: Corpus, uncut: Path) -> None:
+    before = {path: path.read_bytes() for path in uncut.rglob("*.csv")}
+    other = tiny_corpus.subset(np.arange(len(tiny_corpus)) > 0)
+    with pytest.raises(
+        StoreError, match=r"utterances\.csv: is of other utterances or folds than these; choose another"
+    ):
+        grid.run(tiny.wanted(other), other, Store("tiny", uncut), workers=1, progress=False)
+    assert {path: path.read_bytes() for path in uncut.rglob("*.csv")} == before
+
+
 def test_a_computation_recorded_under_another_row_is_copied(tiny_corpus: Corpus, tmp_path: Path) -> None:
     store, wanted = Store("tiny", tmp_path), tiny.wanted(tiny_corpus)
     first = [trial for trial in wanted if trial.experiment == "first" and trial.split.fold in "01"]
@@ -74,41 +124,37 @@ def test_a_computation_recorded_under_another_row_is_copied(tiny_corpus: Corpus,
     assert said[0]["predicted"].item() == said[1]["predicted"].item()
 
 
-def test_two_workers_and_kills_at_any_moment_give_the_records_of_one_undisturbed_process(
+def test_kills_at_random_moments_give_the_records_of_one_undisturbed_process(
     tiny_corpus: Corpus, uncut: Path, tmp_path: Path
 ) -> None:
-    for workers, least, later in ((2, 1, 0.0), (1, 5, 0.05)):  # in the first trials; somewhere after the fifth record
-        process = start(tiny_corpus, tmp_path, workers)
-        while process.poll() is None and not (tmp_path.joinpath("tiny").exists() and lines(tmp_path) >= least):
+    moments = np.random.default_rng(4)
+    for workers in (2, 1, 2, 1):
+        before, process = lines(tmp_path), start(tiny_corpus, tmp_path, workers)
+        least, later = before + moments.integers(0, 3), moments.uniform(0, 0.3)
+        while process.poll() is None and lines(tmp_path) < least:
             time.sleep(0.01)
-        time.sleep(later)
-        os.killpg(process.pid, signal.SIGKILL)  # the grid and its workers, all at once
-        process.communicate()
-        kept = tiny.records(tmp_path)
-        assert lines(tmp_path) >= least
-        for name, table in kept.items():
+        time.sleep(later)  # among features, in a trial, in a record
+        kill(process)
+        for name, table in tiny.records(tmp_path).items():
             assert len(table.merge(tiny.records(uncut)[name])) == len(table)  # whole lines, the right ones
+    recorded = lines(tmp_path)
     computed = grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), workers=2, progress=False)
-    assert computed < 10  # what was recorded was not computed again
+    assert computed <= 15 - recorded  # what was recorded was not computed again
     assert tiny.same(tiny.records(tmp_path), tiny.records(uncut))
 
 
 def test_a_trial_cut_off_in_its_middle_is_taken_up_there(
-    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_corpus: Corpus, tmp_path: Path, long: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TINY_EPOCHS", "61")
-    start(tiny_corpus, tmp_path / "uncut", 1).communicate()
-    process = start(tiny_corpus, tmp_path / "cut", 1)
-    while not (saved := list((cache_dir() / "running").glob("*.safetensors"))):
-        assert process.poll() is None
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    with safe_open(saved[0], "pt") as file:
+    monkeypatch.setenv("TINY_EPOCHS", LONG)
+    process = start(tiny_corpus, tmp_path, 1)
+    saved = in_mid_trial(process)
+    kill(process)
+    with safe_open(saved, "pt") as file:
         assert json.loads(file.metadata()["run"])["epoch"] % 10 == 0
-    start(tiny_corpus, tmp_path / "cut", 1).communicate()
-    assert not list((cache_dir() / "running").glob("*.safetensors"))
-    assert tiny.same(tiny.records(tmp_path / "cut"), tiny.records(tmp_path / "uncut"))
+    start(tiny_corpus, tmp_path, 1).communicate()
+    assert not saved.exists()
+    assert tiny.same(tiny.records(tmp_path), tiny.records(long))
 
 
 def test_results_that_cannot_be_written_are_said_before_any_work(tiny_corpus: Corpus, tmp_path: Path) -> None:
@@ -118,15 +164,19 @@ def test_results_that_cannot_be_written_are_said_before_any_work(tiny_corpus: Co
         grid.run(wanted, tiny_corpus, Store("tiny", tmp_path / "file"), workers=1, progress=False)
 
 
-def test_a_dask_worker_killed_in_mid_trial_changes_no_record(tiny_corpus: Corpus, uncut: Path, tmp_path: Path) -> None:
+def test_a_dask_worker_and_then_the_grid_itself_killed_in_mid_trial_change_no_record(
+    tiny_corpus: Corpus, tmp_path: Path, long: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINY_EPOCHS", LONG)
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         process = start(tiny_corpus, tmp_path, 2, cluster.scheduler_address)
-        while process.poll() is None and not (tmp_path.joinpath("tiny").exists() and lines(tmp_path) >= 2):
-            time.sleep(0.01)
+        in_mid_trial(process)
         os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
-        output = process.communicate()[0]
-    assert output == "10 computed\n"
-    assert tiny.same(tiny.records(tmp_path), tiny.records(uncut))
+        while process.poll() is None and lines(tmp_path) < 3:
+            time.sleep(0.01)
+        kill(process)
+        assert start(tiny_corpus, tmp_path, 2, cluster.scheduler_address).communicate()[0].endswith(" computed\n")
+    assert tiny.same(tiny.records(tmp_path), tiny.records(long))
 
 
 def test_a_worker_that_is_killed_is_said_in_one_line(tiny_corpus: Corpus, tmp_path: Path) -> None:
@@ -134,6 +184,12 @@ def test_a_worker_that_is_killed_is_said_in_one_line(tiny_corpus: Corpus, tmp_pa
     store = Suicidal("tiny", tmp_path)
     with pytest.raises(TrainingError, match="a worker process: was killed.*run again to go on"):
         grid.run(trials, tiny_corpus, store, workers=2, progress=False)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        pytest.raises(TrainingError, match="a worker: was killed.*run again to go on"),
+    ):
+        grid.run(trials, tiny_corpus, store, 1, cluster.scheduler_address, False)
 
 
 class Suicidal(Store):

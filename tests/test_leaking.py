@@ -63,6 +63,9 @@ def test_a_trial_is_scored_against_the_labels_of_the_rows_that_it_names(tiny_cor
     letter = {emotion: letter for letter, emotion in (each.split("=") for each in said["letters"].split())}
     spoken = unrolled(tiny_corpus).table["emotion"].iloc[wanted[0].split.test]
     assert said["actual"] == "".join(letter[emotion] for emotion in spoken)
+    tested = store.tested(ALL, 0, wanted[0].split.fold)
+    assert tested == list(unrolled(tiny_corpus).table["id"].iloc[wanted[0].split.test].str.removesuffix("~0"))
+    assert {name.partition("~")[2] for name in tested} == {"", "1", "2"}
 
 
 def test_nothing_else_can_choose_it(tiny_corpus: Corpus) -> None:
