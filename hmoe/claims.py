@@ -183,12 +183,20 @@ def table(chapter: str, records: Records) -> Table:
 
 
 def recorded(some: list[Claim], records: Records) -> str:
-    """The provenance of whatever the claims were measured on."""
-    names = [
-        name for claim in some for name in (*(n for n, *_ in claim.numbers), *(s["experiment"] for s in claim.above))
-    ]
-    names += [name for claim in some for name, *_ in claim.protocols]
-    lines = [report.provenance(records.store, experiment(name), records.found[name]) for name in dict.fromkeys(names)]
+    """The provenance of the rows that the claims were measured on, experiment by experiment."""
+    used: dict[str, list[RowReport | None]] = {}
+    for claim in some:
+        for name, row, _ in claim.numbers:
+            used.setdefault(name, []).append(records.row(name, row))
+        for said in claim.above:
+            ranked = {row for higher, lowers in said["rows"].items() for row in (higher, *lowers)}
+            used.setdefault(said["experiment"], []).extend(records.row(said["experiment"], row) for row in ranked)
+        for name, row, protocol in claim.protocols:
+            used.setdefault(name, []).append(records.under(name, row, protocol))
+    lines = []
+    for name, found in used.items():
+        once = {(row.name, row.trials["protocol"].iloc[0]): row for row in found if row is not None}
+        lines.append(report.provenance(records.store, experiment(name), list(once.values())))
     lines += ["the list of files of CASIA that comes with the book"] * any(claim.corpus for claim in some)
     return "; ".join(lines)
 

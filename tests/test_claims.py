@@ -241,3 +241,16 @@ def test_the_corpus_contradicts_table_1() -> None:
     (balance,) = claims.FACTS["balance"]()
     assert balance.verdict.word == claims.CONTRADICTED and "200 to 200" in balance.ours
     assert {each.verdict.word for each in claims.FACTS["folds"]()} == {NOT_SUPPORTED}
+
+
+def test_a_claim_says_on_how_many_trials_of_which_rows_it_rests(store: Store) -> None:
+    chosen = experiment("table2")
+    first, second = (row.name for row in chosen.rows[:2])
+    put(store, "table2", first, luck(80, 5))
+    put(store, "table2", second, luck(80, 7))
+    records = claims.Records(store)
+    alone = claims.Claim("C", "", "", "", numbers=(("table2", first, ["accuracy"]),))
+    assert "5 trials" in claims.recorded([alone], records)
+    both = claims.Claim("C", "", "", "", above=({"experiment": "table2", "rows": {first: [second]}},))
+    assert "12 trials" in claims.recorded([both], records)
+    assert "12 trials" in claims.recorded([alone, both], records)  # each row once
