@@ -396,7 +396,11 @@ def report_command(
     elif format is Format.csv:
         typer.echo(table.to_csv(index=False).strip())
     else:
-        typer.echo(table.to_string(index=False, float_format="{:.2f}".format))
+        there = table["trials"] > 0
+        shown = table[there].dropna(axis="columns", how="all")
+        typer.echo(shown.to_string(index=False, float_format="{:.2f}".format, na_rep="–"))
+        if not there.all():
+            typer.echo(f"Not recorded yet: {'; '.join(table['row'][~there])}.")
         typer.echo(report.provenance(store, chosen, found))
 
 

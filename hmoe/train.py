@@ -59,7 +59,7 @@ def fit(
 
     `build()` makes the untrained model; `labels` (n,) are class indices of the whole table. Where `checkpoint`
     is given, the state is written there every 10 epochs and taken up again from there.
-    Raises `TrainingError` as soon as an epoch's loss is not finite.
+    Raises `TrainingError` as soon as an epoch's loss is not finite, or the device's memory is full.
     """
     torch.manual_seed(stable_seed(seed, "init"))
     model = build().to(inputs.device)
@@ -78,7 +78,11 @@ def fit(
     for epoch in tqdm(epochs, initial=run.epoch, total=config.epochs, unit="epoch", disable=not progress):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * config.lr_decay ** (epoch // config.lr_decay_every)
-        loss = train_epoch(model, optimizer, inputs, targets, train, config, seed, epoch)
+        try:
+            loss = train_epoch(model, optimizer, inputs, targets, train, config, seed, epoch)
+        except torch.OutOfMemoryError:
+            remedy = "fewer --workers, or --set batch_size or frame_stride"
+            raise TrainingError(f"epoch {epoch + 1}", f"{inputs.device} is out of memory", remedy) from None
         record = {"epoch": epoch + 1, "loss": loss}
         run.epoch = epoch + 1
         if held_out is not None:

@@ -320,24 +320,50 @@ def test_no_command_shows_a_raw_warning_of_python(tmp_path: Path) -> None:
     ]
 
 
-def test_report_prints_the_records_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+def recorded(corpus: str, accuracies: list[float], changes: dict[str, object], protocol: str = "stratified-5") -> None:
+    """Trials of Table 2's last row but one, a fold each."""
     row = experiment("table2").row("HMoE-SiMBA")
-    store = store_for("tiny", PROFILES["full"])
-    for fold, accuracy in enumerate([60.0, 70, 65, 66, 64]):
+    config = row.config(**changes)
+    store = store_for(corpus, PROFILES["full"])
+    for fold, accuracy in enumerate(accuracies):
         record = dict.fromkeys(COLUMNS, accuracy) | {"n_train": 96, "n_test": 24, "best_epoch": 1, "parameters": 1}
-        record |= {"experiment": "table2", "row": row.name, "reading": "pooled", "protocol": row.protocol}
-        record |= {"selection": "nested", "seed": 0, "fold": fold, "config": row.config().key(), "device": "cpu"}
+        record |= {"experiment": "table2", "row": row.name, "reading": "pooled", "protocol": protocol}
+        record |= {"selection": "nested", "seed": 0, "fold": fold, "config": config.key(), "device": "cpu"}
         record |= {"commit": "0123456789", "machine": "a machine", "date": "2026-01-01T00:00Z"}
-        store.append(record, {"letters": "a=x", "predicted": "a", "actual": "a"}, row.config())
-    code, out, _ = call(capsys, "report", "table2", "--corpus", "tiny")
+        store.append(record, {"letters": "a=x", "predicted": "a", "actual": "a"}, config)
+
+
+def test_report_prints_the_records_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    recorded("casia", [60.0, 70, 65, 66, 64], {})
+    code, out, _ = call(capsys, "report", "table2", "--corpus", "casia")
     assert code == 0
     assert "not reproduced: the paper is 27.2 points above our mean" in out
     assert "5 trials (seeds 0)" in out
-    listed = json.loads(call(capsys, "report", "table2", "--corpus", "tiny", "--format", "json")[1])
+    shown, waiting = (out.splitlines()[1], out.splitlines()[2])
+    assert shown.startswith("HMoE-SiMBA ")
+    assert waiting.startswith("Not recorded yet: SVM; SVM, tuned; ")
+    listed = json.loads(call(capsys, "report", "table2", "--corpus", "casia", "--format", "json")[1])
     (ours,) = [line for line in listed if line["row"] == "HMoE-SiMBA"]
     assert (ours["accuracy"], ours["paper"], ours["trials"]) == (65, 92.2, 5)
-    text = call(capsys, "report", "table2", "--corpus", "tiny", "--format", "csv")[1]
+    text = call(capsys, "report", "table2", "--corpus", "casia", "--format", "csv")[1]
     assert [line["trials"] for line in csv.DictReader(io.StringIO(text)) if line["row"] == "HMoE-SiMBA"] == ["5"]
+
+
+def test_report_of_another_corpus_does_not_judge_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    recorded("folder", [60.0, 70, 65, 66, 64], {})
+    _, out, _ = call(capsys, "report", "table2", "--corpus", "folder")
+    assert "65.0 [" in out
+    assert "92.2" not in out
+    assert "reproduced" not in out
+
+
+def test_report_shows_what_was_run_with_another_field_or_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+    recorded("csv", [60.0] * 5, {})
+    recorded("csv", [50.0] * 5, {"d_state": 64})
+    recorded("csv", [30.0] * 2, {}, protocol="speaker")
+    for changes, mean in ([], "60.00"), (["--set", "d_state=64"], "50.00"), (["--set", "protocol=speaker"], "30.00"):
+        _, out, _ = call(capsys, "report", "table2", "--corpus", "csv", *changes)
+        assert f" {mean} " in out.splitlines()[1]
 
 
 @pytest.fixture

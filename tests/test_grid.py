@@ -19,7 +19,7 @@ import tiny
 from dask.distributed import LocalCluster
 from safetensors import safe_open
 
-from hmoe import grid
+from hmoe import audio, grid
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.errors import ConfigError, StoreError, TrainingError
@@ -162,6 +162,15 @@ def test_results_that_cannot_be_written_are_said_before_any_work(tiny_corpus: Co
     wanted = [replace(trial, config=trial.config.replace(epochs=10**6)) for trial in tiny.wanted(tiny_corpus)]
     with pytest.raises(StoreError, match="cannot be written"):
         grid.run(wanted, tiny_corpus, Store("tiny", tmp_path / "file"), workers=1, progress=False)
+
+
+def test_a_profile_takes_the_first_sentences_of_each_speaker_and_emotion(tmp_path: Path) -> None:
+    """Also where no two recordings share a name, as in folders of one's own."""
+    for emotion, count in ((name, n) for name in tiny.EMOTIONS for n in range(4)):
+        tone = tiny.tone(emotion, "ann", count)
+        audio.write(tmp_path / emotion / f"{emotion}-{count}.wav", tone, tiny.RATE)
+    some = grid.load("folder", tmp_path, replace(grid.PROFILES["fast"], sentences=2))
+    assert sorted(some.table["sentence"]) == [f"{name}-{n}" for name in sorted(tiny.EMOTIONS) for n in (0, 1)]
 
 
 def test_a_dask_worker_and_then_the_grid_itself_killed_in_mid_trial_change_no_record(

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hmoe.config import Config
+from hmoe.experts import EXPERTS
 from hmoe.masking import frame_mask, masked_mean
 from hmoe.model import HMoESiMBA, Standardise, count_parameters
 from hmoe.router import Router
@@ -150,7 +151,7 @@ def test_a_removed_modality_is_read_by_nobody(reading: str, removed: str, begin:
     ("order", "einfft", "experts"),
     [
         *itertools.product(["einfft-mamba", "mamba-einfft"], ["simba", "rfft", "einsum"], [None]),
-        *[("einfft-mamba", "simba", (name,)) for name in ("cnn", "lstm", "transformer")],
+        *[("einfft-mamba", "simba", (name,)) for name in EXPERTS],
     ],
 )
 def test_padding_and_neighbours_change_nothing(order: str, einfft: str, experts: tuple[str, ...] | None) -> None:

@@ -124,7 +124,7 @@ def test_too_few_sentences_or_speakers_are_refused() -> None:
     whole = balanced()
     with pytest.raises(ProtocolError, match="4 different sentences; needs at least 5"):
         PROTOCOLS["sentence-5"].splits(whole.subset(whole.table["sentence"].isin(["t0", "t1", "t2", "t3"])), 0)
-    with pytest.raises(ProtocolError, match="0 training and 30 test utterances"):
+    with pytest.raises(ProtocolError, match="all utterances are of the speaker 's0'; say who speaks"):
         PROTOCOLS["speaker"].splits(whole.subset(whole.table["speaker"] == "s0"), 0)
 
 

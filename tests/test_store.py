@@ -7,6 +7,7 @@ import math
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable
@@ -157,6 +158,44 @@ def test_a_folder_that_cannot_be_made_or_written_is_one_line(tmp_path: Path) -> 
     (tmp_path / "c" / "table.lock").mkdir(parents=True)
     with pytest.raises(StoreError, match="cannot be written"):
         Store("c", tmp_path).append(record(0), SAID, CONFIG)
+
+
+READ_ONLY = textwrap.dedent(
+    """
+    import os, sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from test_store import CONFIG, SAID, record
+    from hmoe.errors import StoreError
+    from hmoe.store import Store
+    if os.geteuid() == 0:  # whom no permission stops
+        os.seteuid(65534)
+    store = Store("c", Path(sys.argv[2]))
+    print(len(store.read("table")))
+    for use in (lambda: store.append(record("new"), SAID, CONFIG), store.probe):
+        try:
+            use()
+        except StoreError as error:
+            print(error)
+    """
+)
+
+
+def test_a_read_only_folder_is_one_line_and_what_was_there_is_intact() -> None:
+    with tempfile.TemporaryDirectory() as root:  # pytest's own folders let nobody else in
+        store = Store("c", Path(root))
+        store.append(record(0), SAID, CONFIG)
+        before = {path: path.read_bytes() for path in Path(root).rglob("*") if path.is_file()}
+        for folder in (Path(root), *(path for path in Path(root).rglob("*") if path.is_dir())):
+            folder.chmod(0o555)
+        command = [sys.executable, "-c", READ_ONLY, str(Path(__file__).parent), root]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert said == ["1", *[f"{root}/c: cannot be written (Permission denied); choose another HMOE_RESULTS"] * 2]
+        assert {path: path.read_bytes() for path in Path(root).rglob("*") if path.is_file()} == before
+        for folder in (Path(root), *(path for path in Path(root).rglob("*") if path.is_dir())):
+            folder.chmod(0o755)
+        store.append(record("new"), SAID, CONFIG)
+        assert len(store.read("table")) == len(store.predictions("table")) == 2
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,15 @@ import parselmouth
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
+from hmoe.config import Config
 from hmoe.corpora import Corpus, check, load, synthetic
 from hmoe.corpora.synthetic import EMOTIONS, VOICES, Cues, cues, make, render, sentences, synthetic_root
 from hmoe.errors import CorpusError
+from hmoe.features import extract, statistics
 
 MAKE = "import sys, pathlib; from hmoe.corpora.synthetic import *; make(pathlib.Path(sys.argv[1]), sentences()[:2])"
 
@@ -142,3 +147,12 @@ def test_even_who_reads_the_cues_themselves_confuses_emotions() -> None:
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     accuracy = cross_val_score(LinearDiscriminantAnalysis(), seen, labels, cv=folds).mean()
     assert 0.6 < accuracy < 0.97
+
+
+def test_a_classifier_of_the_sound_is_far_above_chance_and_far_from_perfect(tmp_path: Path) -> None:
+    make(tmp_path / "synthetic", sentences()[:10])
+    corpus = load("synthetic", tmp_path / "synthetic")
+    heard = [statistics(extract(corpus.waveform(i), Config())) for i in range(len(corpus))]
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    accuracy = cross_val_score(make_pipeline(StandardScaler(), SVC()), heard, corpus.labels, cv=folds).mean()
+    assert 0.4 < accuracy < 0.9  # chance is 1/6

@@ -154,6 +154,18 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where() -> None:
         fit(lambda: HMoESiMBA(config(), C), inputs, LABELS, TRAIN, None, config(standardise=False), 0)
 
 
+class Greedy(HMoESiMBA):
+    """Asks for more memory than the device has, as torch would say it."""
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nOf the allocated memory ...")
+
+
+def test_memory_that_runs_out_is_one_line_with_what_to_do() -> None:
+    with pytest.raises(TrainingError, match="epoch 1: cpu is out of memory; fewer --workers, or --set batch_size"):
+        fit(lambda: Greedy(config(), C), Noise.of(LABELS), LABELS, TRAIN, None, config(), 0)
+
+
 def stored(tmp_path: Path, config: Config) -> Path:
     model = HMoESiMBA(config, C)
     path = tmp_path / "run.tmp"

@@ -38,7 +38,9 @@ def read_listing(file: Path) -> Iterator[tuple[Path, Utterance]]:
             raise CorpusError(where, "has no path", "name an audio file or remove the line")
         path = Path(line["path"])
         if not (file.parent / path).is_file():
-            raise CorpusError(where, f"no such file {path}", "give its path as seen from the folder of the CSV file, or in full")
+            raise CorpusError(
+                where, f"no such file {path}", "give its path as seen from the folder of the CSV file, or in full"
+            )
         usual = {"id": path.with_suffix("").as_posix().replace("/", "-"), "speaker": "unknown", "sentence": path.stem}
         given = {column: line.get(column) or usual[column] for column in OPTIONAL}
         yield file.parent / path, Utterance(emotion=emotion(line["emotion"], where), **given)
