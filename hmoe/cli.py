@@ -457,7 +457,9 @@ def demo_command(
     from hmoe import demo
     from hmoe.pretrained import Pretrained
 
-    demo.serve(Pretrained.load(model), port, lambda url: typer.echo(f"The page: {url} (Ctrl-C ends it)"))
+    page = demo.serve(Pretrained.load(model), port)
+    typer.echo(f"The page: http://{demo.HERE}:{port} (Ctrl-C ends it)")
+    page.block_thread()
 
 
 @bench_app.command("scan")

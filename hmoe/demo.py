@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -92,8 +91,11 @@ def build(model: Pretrained) -> Any:
     return page
 
 
-def serve(model: Pretrained, port: int, ready: Callable[[str], None]) -> None:
-    """Serve the page to this machine until the process is stopped. ConfigError where the port is taken."""
+def serve(model: Pretrained, port: int) -> Any:
+    """Serve the page to this machine, from threads of its own; returns the `gradio.Blocks`, to wait for or to close.
+
+    ConfigError where the port is taken.
+    """
     page = build(model)
     gr = installed()
     theme = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # not from Google
@@ -104,5 +106,4 @@ def serve(model: Pretrained, port: int, ready: Callable[[str], None]) -> None:
         )  # fmt: skip
     except OSError:
         raise ConfigError("--port", f"{port} is taken", "name another, e.g. --port 7861") from None
-    ready(f"http://{HERE}:{port}")
-    page.block_thread()
+    return page
