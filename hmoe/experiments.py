@@ -358,7 +358,7 @@ SPEAKERS = Experiment(
         ),
         *(
             row
-            for scale, own in (("", {}), (", own scale", _OWN))
+            for scale, own in ((", own scale", _OWN), ("", {}))
             for row in (
                 _unheard(
                     f"HMoE-SiMBA on both{scale}, short",
