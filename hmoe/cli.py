@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -310,6 +309,8 @@ def report_command(
 
     Example: `hmoe report table3 --corpus casia`
     """
+    from dataclasses import replace
+
     from hmoe import grid, report
     from hmoe.experiments import experiment as find
 
