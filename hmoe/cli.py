@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -378,6 +377,8 @@ def report_command(
 
     Example: `hmoe report table3 --corpus casia`
     """
+    from dataclasses import replace
+
     from hmoe import grid, report
     from hmoe.experiments import experiment as find
 

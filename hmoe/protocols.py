@@ -62,7 +62,8 @@ def check(split: Split, table: pd.DataFrame, protocol: Protocol) -> None:
         if shared:
             ids = [side.loc[side[column] == min(shared), "id"].iloc[0] for side in (train, test)]
             remedy = "remove one of the two" if column == "sha256" else "choose another protocol"
-            raise ProtocolError(where, f"{ids[0]!r} and {ids[1]!r} have the same {column!r}, on both sides", remedy)
+            same = "samples" if column == "sha256" else column
+            raise ProtocolError(where, f"{ids[0]!r} and {ids[1]!r} have the same {same}, on both sides", remedy)
     missing = set(test["emotion"]) - set(train["emotion"])
     if missing:
         raise ProtocolError(where, f"no training utterance of {sorted(missing)}", "add some or leave the class out")
@@ -74,7 +75,7 @@ def validation(train: np.ndarray, labels: np.ndarray, fraction: float, seed: int
     if counts.min() < 2 or min(fraction, 1 - fraction) * len(train) < len(counts):
         raise ProtocolError(
             "nested selection", f"{len(train)} training utterances, the rarest class has {counts.min()}",
-            "use a larger corpus or selection='last'",
+            "use a larger corpus or --set selection=last",
         )  # fmt: skip
     fit, held_out = train_test_split(train, test_size=fraction, stratify=labels[train], random_state=seed)
     return np.sort(fit), np.sort(held_out)

@@ -164,15 +164,6 @@ def test_results_that_cannot_be_written_are_said_before_any_work(tiny_corpus: Co
         grid.run(wanted, tiny_corpus, Store("tiny", tmp_path / "file"), workers=1, progress=False)
 
 
-def test_a_profile_takes_the_first_sentences_of_each_speaker_and_emotion(tmp_path: Path) -> None:
-    """Also where no two recordings share a name, as in folders of one's own."""
-    for emotion, count in ((name, n) for name in tiny.EMOTIONS for n in range(4)):
-        tone = tiny.tone(emotion, "ann", count)
-        audio.write(tmp_path / emotion / f"{emotion}-{count}.wav", tone, tiny.RATE)
-    some = grid.load("folder", tmp_path, replace(grid.PROFILES["fast"], sentences=2))
-    assert sorted(some.table["sentence"]) == [f"{name}-{n}" for name in sorted(tiny.EMOTIONS) for n in (0, 1)]
-
-
 def test_a_dask_worker_and_then_the_grid_itself_killed_in_mid_trial_change_no_record(
     tiny_corpus: Corpus, tmp_path: Path, long: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,3 +272,12 @@ def test_rows_that_read_the_same_features_share_a_bank(tiny_corpus: Corpus) -> N
     assert len({key(), key(hop=80), key(augment=["noise"]), key(copies=3), key(augment=[])}) == 5
     assert key(augment=[]) == key(augment=[], copies=3)  # no copies at all
     assert len({key(), key(reading="frames"), key(reading="frames", frame_stride=2)}) == 3
+
+
+def test_a_profile_takes_the_first_sentences_of_each_speaker_and_emotion(tmp_path: Path) -> None:
+    """Also where no two recordings share a name, as in folders of one's own."""
+    for emotion, count in ((name, n) for name in tiny.EMOTIONS for n in range(4)):
+        tone = tiny.tone(emotion, "ann", count)
+        audio.write(tmp_path / emotion / f"{emotion}-{count}.wav", tone, tiny.RATE)
+    some = grid.load("folder", tmp_path, replace(grid.PROFILES["fast"], sentences=2))
+    assert sorted(some.table["sentence"]) == [f"{name}-{n}" for name in sorted(tiny.EMOTIONS) for n in (0, 1)]

@@ -152,7 +152,7 @@ def test_the_check_catches_a_leak_by_any_column_that_the_protocol_keeps_apart(co
     left_out = np.setdiff1d(np.arange(len(whole)), np.concatenate([good.train, good.test]))
     test_values = set(whole.table[column].iloc[good.test])
     leak = next(i for i in left_out if whole.table[column].iloc[i] in test_values)
-    with pytest.raises(ProtocolError, match=f"'{column}', on both sides"):
+    with pytest.raises(ProtocolError, match=f"the same {column}, on both sides"):
         check(Split("x", np.append(good.train, leak), good.test), whole.table, PROTOCOLS["speaker-sentence"])
 
 
@@ -169,7 +169,7 @@ def test_validation_is_a_stratified_part_of_the_training_rows(corpus: Corpus, fr
         try:
             fit, held_out = validation(split.train, corpus.labels, fraction, seed)
         except ProtocolError as error:
-            assert "selection='last'" in str(error)
+            assert "--set selection=last" in str(error)
             continue
         assert sorted([*fit, *held_out]) == list(split.train)
         assert not set(held_out) & set(split.test)
@@ -182,7 +182,7 @@ def test_validation_is_a_stratified_part_of_the_training_rows(corpus: Corpus, fr
 @pytest.mark.parametrize("fraction", [0.01, 0.99])
 def test_a_validation_set_without_room_for_every_class_on_either_side_is_refused(fraction: float) -> None:
     whole = balanced()
-    with pytest.raises(ProtocolError, match="selection='last'"):
+    with pytest.raises(ProtocolError, match="--set selection=last"):
         validation(np.arange(120), whole.labels, fraction, 0)
 
 

@@ -69,7 +69,7 @@ def compare(
     """
     paths = files(root) if paths is None else paths
     if not paths:
-        raise CorpusError(root, "no audio files found", f"give the directory that holds the .wav files of {name}")
+        raise CorpusError(root, "no audio files found", f"give the directory of the .wav files of {name!r}")
     report = CheckReport(name, root, len(paths), None if expected is None else len(expected))
     placed = _place(root, paths, grammar, expected, report)
     if expected is not None:

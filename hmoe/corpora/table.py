@@ -97,7 +97,7 @@ def tabulate(name: str, root: Path, found: Iterable[tuple[Path, Utterance]]) -> 
     """Read every file once and make the corpus. CorpusError for no files, an id that comes twice, unusable audio."""
     rows = sorted(found, key=lambda row: (row[1].id, row[0]))
     if not rows:
-        raise CorpusError(root, "no utterances found", f"give the directory that holds the .wav files of {name}")
+        raise CorpusError(root, "no utterances found", f"give the directory of the .wav files of {name!r}")
     for (one, first), (two, second) in zip(rows, rows[1:], strict=False):
         if first.id == second.id:
             raise CorpusError(two, f"{second.id!r} is also {one}", "remove one of the two")
