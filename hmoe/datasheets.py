@@ -39,11 +39,11 @@ def recipe() -> str:
 def others() -> str:
     """A line for each corpus that can be loaded, as published."""
     lines = [
-        (f"`{name}`", each["title"], each["language"], f"{each['speakers']} {each['speech']}", each["utterances"],
-         ", ".join(each["emotions"]), f"{each['rate']} kHz", each["terms"], each["source"])
+        (f"{each['title']}: `{name}`", each["language"], f"{each['speakers']} {each['speech']}",
+         f"{each['utterances']}, {each['rate']} kHz", ", ".join(each["emotions"]), each["terms"], each["source"])
         for name, each in card.published().items()
     ]  # fmt: skip
-    header = ["name", "corpus", "language", "voices", "utterances", "labels", "rate", "terms", "source"]
+    header = ["corpus and its name here", "language", "voices", "utterances", "labels", "terms", "source"]
     return card.table(header, lines) + "\n"
 
 

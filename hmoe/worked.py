@@ -1,7 +1,7 @@
 """The worked commands of the page "Use it": run when the book is built, so that what it shows is what they say.
 
 They run on a model that is trained on the spot, in the `fast` profile on the synthetic corpus, and judge utterances
-whose sentences it never heard.
+of a sentence that it never heard.
 """
 
 from __future__ import annotations
@@ -40,18 +40,16 @@ def blocks() -> dict[str, str]:
 
 
 def prepare() -> None:
-    """Recordings in the working directory: two as they are, three that are unlike the corpus, one that is none."""
-    root = corpora.load("synthetic").root
-
-    def spoken(voice: str, emotion: str, sentence: int) -> Path:
-        return root / voice / emotion / f"{sentence}.wav"
-
-    shutil.copy(spoken("f2", "happiness", 46), "greeting.wav")
-    soundfile.write("question.flac", audio.read(spoken("m1", "surprise", 46)), 16_000)
+    """Recordings in the working directory: three like the corpus, two unlike it, and a file that is none."""
+    table = corpora.load("synthetic").table
+    said = table[table["sentence"] == table["sentence"].sort_values().unique()[-2]]  # in training, `fast` has the first
+    spoken = said.set_index(["speaker", "emotion"])["path"]
+    shutil.copy(spoken["f2", "happiness"], "greeting.wav")
+    soundfile.write("question.flac", audio.read(spoken["m1", "surprise"]), 16_000)
     Path("recordings").mkdir()
-    shutil.copy(spoken("m3", "anger", 47), "recordings/usual.wav")
-    audio.write("recordings/quiet.wav", 0.01 * audio.read(spoken("f4", "fear", 48)))
-    narrow = librosa.resample(audio.read(spoken("f4", "neutral", 49)), orig_sr=16_000, target_sr=8_000)
+    shutil.copy(spoken["m3", "anger"], "recordings/usual.wav")
+    audio.write("recordings/quiet.wav", 0.01 * audio.read(spoken["f4", "fear"]))
+    narrow = librosa.resample(audio.read(spoken["f4", "neutral"]), orig_sr=16_000, target_sr=8_000)
     audio.write("recordings/telephone.wav", narrow, 8_000)
     Path("empty.wav").touch()
 

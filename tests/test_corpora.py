@@ -280,6 +280,27 @@ def test_other_corpora_say_in_their_names_what_they_are(name: str, tmp_path: Pat
     assert [line.split(": ")[1] for line in check(name, root).lines()[1:]] == [str(path)]
 
 
+@pytest.mark.parametrize("kind", ["flac", "ogg", "mp3", "FLAC"])
+def test_a_loader_takes_each_kind_of_file_that_can_be_read(casia: Path, kind: str) -> None:
+    wav = load("casia", casia)
+    for path in casia.rglob("201.wav"):
+        soundfile.write(path.with_suffix(f".{kind}"), audio.read(path), RATE)
+        path.unlink()
+    other = load("casia", casia)
+    assert other.table["id"].tolist() == wav.table["id"].tolist()
+    assert sum(path.endswith(kind) for path in other.table["path"]) == 24
+    assert np.abs(other.table["seconds"] - wav.table["seconds"]).max() < 0.1  # MP3 pads to whole blocks
+    if kind.lower() == "flac":
+        assert other.table["sha256"].tolist() == wav.table["sha256"].tolist()
+
+
+def test_a_recording_that_is_there_in_two_kinds_is_one_line(casia: Path) -> None:
+    path = casia / "wangzhe" / "angry" / "201.wav"
+    soundfile.write(path.with_suffix(".flac"), audio.read(path), RATE)
+    with pytest.raises(CorpusError, match="'wangzhe-anger-201' is also .*201.*; remove one of the two"):
+        load("casia", casia)
+
+
 @pytest.mark.parametrize("name", [name for name in OTHERS if name != "folder"])
 def test_a_name_without_grammar_is_refused_with_an_example(name: str, tmp_path: Path) -> None:
     speak(tmp_path / "take one.wav")

@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 
 from hmoe import worked
+from hmoe.corpora import synthetic
 
 PAGE = (Path(__file__).parent.parent / "book" / "use.md").read_text(encoding="utf-8")
 NOTE = "Trained on synthetic voices: its labels mean nothing about emotion."
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str, str]:
-    """What each command printed, by its name."""
-    return {name.removeprefix("use-").removesuffix(".md"): text for name, text in worked.blocks().items()}
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each command printed, by its name; on four sentences of the corpus that the page uses."""
+    root = tmp_path_factory.mktemp("corpora") / "synthetic"
+    synthetic.make(root, synthetic.sentences()[:4])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HMOE_SYNTHETIC", str(root))
+        blocks = worked.blocks()
+    return {name.removeprefix("use-").removesuffix(".md"): text for name, text in blocks.items()}
 
 
 def test_the_page_shows_each_command_once_and_in_order() -> None:
@@ -50,5 +56,5 @@ def test_the_answers_are_those_that_the_page_speaks_of(said: dict[str, str]) -> 
 
 
 def test_a_stream_is_judged_as_the_file(said: dict[str, str]) -> None:
-    (file,) = re.findall(r"greeting.wav +(.*)", said["files"])
+    (file,) = re.findall(r"^ *greeting.wav +(.*)", said["files"], re.MULTILINE)
     assert file in said["stream"]
