@@ -182,9 +182,10 @@ def corpus_pack(
     """
     from hmoe import corpora
 
-    corpus, target = corpora.load(name, root), output or Path(f"{name}.zip")
+    target = output or Path(f"{name}.zip")
     if target.is_dir():
         raise ConfigError(target, "is a directory", "name the file to write, e.g. casia.zip")
+    corpus = corpora.load(name, root)
     size = corpora.pack(corpus, target)
     typer.echo(f"{len(corpus)} utterances, {corpus.table['seconds'].sum():.0f} s, {size / 1e6:.1f} MB: {target}")
 

@@ -95,7 +95,7 @@ class Store:
                     raise StoreError(
                         path,
                         "is of other utterances or folds than these",
-                        "choose another HMOE_RESULTS for this corpus",
+                        "choose another HMOE_RESULTS (profile fast: HMOE_CACHE)",
                     )
                 if len(known) < len(utterances.columns):
                     both = pd.concat([kept, utterances.drop(columns=known)], axis=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -71,8 +71,9 @@ def fit(
     )
     targets = torch.from_numpy(labels).to(inputs.device)
     run = Run()
-    if checkpoint is not None and checkpoint.exists():
-        run = load_checkpoint(checkpoint, model, optimizer)
+    if checkpoint is not None:
+        with suppress(FileNotFoundError):  # none yet, or a lost worker's twin of this trial has just ended
+            run = load_checkpoint(checkpoint, model, optimizer)
 
     epochs = range(run.epoch, config.epochs)
     for epoch in tqdm(epochs, initial=run.epoch, total=config.epochs, unit="epoch", disable=not progress):
@@ -175,7 +176,7 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Run:
-    """The inverse of `save_checkpoint`. Raises `TrainingError` if the file is of another model or damaged."""
+    """The inverse of `save_checkpoint`. Raises `TrainingError` if it is of another model or damaged."""
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["run"])
@@ -188,6 +189,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             moments.setdefault(int(index), {})[moment] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         return Run(facts["epoch"], facts["best_epoch"], tuple(facts["best"]), facts["history"], part("best."))
+    except FileNotFoundError:
+        raise
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         why = str(error).partition("\n")[0]
         raise TrainingError(path, f"not a checkpoint of this model ({why})", "delete it to start again") from None

@@ -13,6 +13,7 @@ from hmoe.corpora import Corpus
 from hmoe.corpora.labels import COMMON
 from hmoe.experiments import METRICS
 from hmoe.paths import DATA
+from hmoe.store import Store
 
 MANIFEST = pd.read_csv(DATA / "casia.csv", dtype=str)
 EMOTIONS = tuple(name.removeprefix("acc_") for name in METRICS if name.startswith("acc_"))
@@ -47,3 +48,16 @@ def test_a_copy_of_the_corpus_is_whole_and_becomes_the_manifests_table(listed: C
     assert table[["id", "sha256", "speaker", "emotion", "sentence"]].equals(
         listed.table[["id", "sha256", "speaker", "emotion", "sentence"]]
     )
+
+
+def test_the_recorded_predictions_name_their_utterances() -> None:
+    """The actual emotion of every letter is that of the utterance that the store says it stands for."""
+    store = Store("casia", Path(__file__).parent.parent / "results")
+    known = store.utterances()
+    for path in sorted(store.folder.glob("*.csv")):
+        said = store.predictions(path.stem)
+        said = said[(said["protocol"] + "." + said["seed"]).isin(known.columns)]
+        for (protocol, seed, fold, legend), some in said.groupby(["protocol", "seed", "fold", "letters"]):
+            letter = {emotion: letter for letter, emotion in (each.split("=") for each in legend.split())}
+            tested = [name.partition("~")[0] for name in store.tested(protocol, seed, fold)]
+            assert set(some["actual"]) == {"".join(letter[emotion] for emotion in known.loc[tested, "emotion"])}

@@ -85,6 +85,9 @@ def test_every_command_helps_with_an_example_that_begins_with_its_own_name(
         (["corpus", "check", "nope"], "nope"),
         (["corpus", "check", "casia", "/no/such/folder"], "no such directory"),
         (["corpus", "stats", "casia", "/no/such/folder"], "no such directory"),
+        (["features", "--torch", "abacus"], "got 'abacus'; give cpu"),
+        (["corpus", "pack", "casia", "/no/such/folder"], "no such directory"),
+        (["corpus", "pack", "synthetic", "-o", "/"], "is a directory; name the file to write"),
         (["report", "table9"], "got 'table9'"),
         (["report", "table2", "--corpus", "nowhere"], "holds no trials yet; `hmoe run table2 --corpus nowhere`"),
         (["predict", "a.wav", "--model", "/no/such/model"], "/no/such/model: no such model; make one with"),
@@ -371,6 +374,19 @@ def listing(tmp_path: Path, tiny_corpus: Corpus) -> Path:
     """The tiny corpus as a CSV file, as `--corpus csv` takes it."""
     tiny_corpus.table[["path", "speaker", "emotion", "sentence"]].to_csv(tmp_path / "tiny.csv", index=False)
     return tmp_path / "tiny.csv"
+
+
+def test_a_packed_corpus_is_given_wherever_a_root_is(
+    capsys: pytest.CaptureFixture[str], listing: Path, tmp_path: Path, tiny_corpus: Corpus
+) -> None:
+    packed = tmp_path / "tiny.zip"
+    code, out, _ = call(capsys, "corpus", "pack", "csv", listing, "-o", packed)
+    assert code == 0
+    assert out.startswith(f"{len(tiny_corpus)} utterances, ") and str(packed) in out
+    answers = [call(capsys, "corpus", "stats", "csv", root) for root in (listing, packed)]
+    assert answers[0] == answers[1]
+    done = call(capsys, "features", "-c", "csv", "-r", packed, "--set", "copies=1", "-j", 1, "--torch", "cpu")
+    assert done[:2] == (0, f"{len(tiny_corpus)} utterances, each clean and in 1 augmented copies\n")
 
 
 SMALL = [part for name, value in tiny.SMALL.items() for part in ("--set", f"{name}={value}")]

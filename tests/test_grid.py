@@ -36,7 +36,7 @@ def uncut(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path
     return results
 
 
-LONG = "61"  # epochs: long enough to be killed in mid-trial, and not a multiple of those between checkpoints
+LONG = "31"  # epochs: enough to be killed in mid-trial, and no multiple of those between checkpoints
 
 
 @pytest.fixture(scope="module")
