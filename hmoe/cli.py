@@ -315,7 +315,7 @@ def convert_command(
     from hmoe.parrot.audio_mamba import convert
 
     convert(source, target)
-    typer.echo(f"{target}: give it as an encoder, `hmoe run parrot --set encoders={target},resemblyzer`")
+    typer.echo(f"{target}: give it as an encoder, `hmoe run parrot --set 'encoders=[{target}, resemblyzer]'`")
 
 
 @app.command("book")
