@@ -267,7 +267,7 @@ def _backend(scheduler: str | None) -> Iterator[None]:
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
             yield
         return
-    from dask.distributed import Client, KilledWorker  # an extra: only whoever names a cluster needs it
+    from dask.distributed import Client  # an extra: only whoever names a cluster needs it
 
     try:
         client = Client(scheduler, set_as_default=False)
@@ -280,11 +280,10 @@ def _backend(scheduler: str | None) -> Iterator[None]:
                 "--scheduler", f"workers with {max(threads)} threads",
                 "a trial seeds its whole process: start workers with --nthreads 1, and more of them",
             )  # fmt: skip
-        # A cluster may still be waiting in a queue.
+        # A cluster may still be waiting in a queue. Of one worker joblib makes no use: it would compute here.
         try:
-            with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=WAIT):
-                yield
-        except KilledWorker:
-            raise TrainingError(
-                "a worker", "was killed, and so were others at the same trial", "run again to go on"
-            ) from None
+            client.wait_for_workers(2, timeout=WAIT)
+        except TimeoutError:
+            raise ConfigError("--scheduler", f"fewer than two workers after {WAIT} s", "start two or more") from None
+        with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=WAIT):
+            yield

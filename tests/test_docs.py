@@ -21,6 +21,7 @@ import typer
 from hmoe import audio, cli
 from hmoe.corpora import Corpus, load
 from hmoe.corpora.synthetic import make, sentences
+from hmoe.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
@@ -75,6 +76,8 @@ def test_every_hmoe_command_parses(page: str, command: list[str], whole: bool) -
             name, node, arguments = node.resolve_command(context, arguments)
         if arguments != ["--help"]:
             node.make_context(name, list(arguments))
+    except ConfigError as error:
+        assert str(error).startswith("--device: got 'cuda'")  # it parses; a machine without a GPU says no
     except Exception as error:  # click's, which newer versions of typer have inside
         if whole or type(error).__name__ != "MissingParameter":
             pytest.fail(f"{page}: `{shlex.join(command)}`: {error}")

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import dask
 import numpy as np
 import pytest
 import tiny
@@ -180,16 +179,9 @@ def test_a_dask_worker_and_then_the_grid_itself_killed_in_mid_trial_change_no_re
 
 
 def test_a_worker_that_is_killed_is_said_in_one_line(tiny_corpus: Corpus, tmp_path: Path) -> None:
-    trials = tiny.wanted(tiny_corpus)
     store = Suicidal("tiny", tmp_path)
     with pytest.raises(TrainingError, match="a worker process: was killed.*run again to go on"):
-        grid.run(trials, tiny_corpus, store, workers=2, progress=False)
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
-        pytest.raises(TrainingError, match="a worker: was killed.*run again to go on"),
-    ):
-        grid.run(trials, tiny_corpus, store, 1, cluster.scheduler_address, False)
+        grid.run(tiny.wanted(tiny_corpus), tiny_corpus, store, workers=2, progress=False)
 
 
 class Suicidal(Store):
@@ -207,6 +199,18 @@ def test_a_trial_that_fails_is_named_and_stops_no_other(tiny_corpus: Corpus, tmp
         grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
     assert len(store.read("twin")) == 5
     assert len(store.read("bad")) == 0
+
+
+def test_a_cluster_of_one_worker_is_refused(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one worker joblib makes no use, and computes where the grid was started."""
+    monkeypatch.setattr(grid, "WAIT", 1)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        pytest.raises(ConfigError, match="fewer than two workers after 1 s"),
+    ):
+        grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), 2, cluster.scheduler_address, False)
 
 
 def test_a_cluster_whose_workers_have_several_threads_is_refused(tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nbformat
 import pandas as pd
 import pytest
 import yaml
 
 from hmoe import book, runs
-from hmoe.paths import results_dir
 from hmoe.store import Store
 
-RECORDS = [path for path in runs.records(results_dir()) if path.parent.name != "bench"]
+ROOT = Path(book.__file__).parent.parent
+RECORDS = [path for path in runs.records(ROOT / "results") if path.parent.name != "bench"]
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_recorded_trial_is_counted_once(path) -> None:  # noqa: ANN001 (a Path of the list above)
-    trials = Store(path.parent.name).read(path.stem)
+    trials = Store(path.parent.name, ROOT / "results").read(path.stem)
+    assert len(trials)
     lines = runs.grouped(trials)
     assert lines["trials"].sum() == len(trials)
     assert lines["tested"].sum() == trials["n_test"].sum()
@@ -24,7 +27,8 @@ def test_every_recorded_trial_is_counted_once(path) -> None:  # noqa: ANN001 (a 
 
 
 def test_trials_of_another_commit_stand_on_a_line_of_their_own() -> None:
-    trials = Store("casia").read("table2").head(2)
+    trials = Store("casia", ROOT / "results").read("table2").head(2)
+    assert len(trials) == 2
     changed = pd.concat([trials, trials.assign(commit="0123456789")])
     assert len(runs.grouped(changed)) == 2 * len(runs.grouped(trials))
 
