@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class HmoeError(Exception):
     """Base of all errors that `hmoe` raises on purpose.
@@ -14,6 +16,11 @@ class HmoeError(Exception):
         what = " ".join(what.split())  # what other libraries say of a file may be many lines
         self.where, self.what, self.remedy = str(where), what, remedy
         super().__init__(f"{where}: {what}" + (f"; {remedy}" if remedy else ""))
+
+    @classmethod
+    def unwritable(cls, where: object, error: OSError, remedy: str) -> Self:
+        """The system refused to write `where`: a full disk, a directory that is read-only."""
+        return cls(where, f"cannot be written ({error.strerror or error})", remedy)
 
     def __reduce__(self) -> tuple:
         # joblib and dask carry errors between processes; Exception's default would replay the message alone.

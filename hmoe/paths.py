@@ -40,9 +40,7 @@ def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise StoreError(
-            path, f"cannot be written ({error.strerror or error})", "free some space or choose a writable directory"
-        ) from error
+        raise StoreError.unwritable(path, error, "free some space or choose a writable directory") from error
     finally:
         with suppress(OSError):  # what stopped the write may stop the tidying, and is what should be told
             temporary.unlink()

@@ -89,9 +89,7 @@ class Pretrained(
                 folder.rename(old)
             part.rename(folder)
         except OSError as error:
-            raise StoreError(
-                folder, f"cannot be written ({error.strerror or error})", "free some space or choose another folder"
-            ) from None
+            raise StoreError.unwritable(folder, error, "free some space or choose another folder") from None
         finally:
             for leftover in (part, old):
                 shutil.rmtree(leftover, ignore_errors=True)

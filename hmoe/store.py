@@ -101,7 +101,7 @@ class Store:
                     both = pd.concat([kept, utterances.drop(columns=known)], axis=1)
                     atomic_write(path, both.to_csv(index_label="id", lineterminator="\n"))
         except OSError as error:
-            raise StoreError(path, f"cannot be written ({error.strerror})", "choose another HMOE_RESULTS") from None
+            raise StoreError.unwritable(path, error, "choose another HMOE_RESULTS") from None
 
     def done(self, experiment: str) -> set[tuple[str, ...]]:
         """The keys of the trials that need not be run again."""
@@ -115,7 +115,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             test.write_text("a line of some hundred characters, as a record is\n" * 4)
         except OSError as error:
-            raise StoreError(folder, f"cannot be written ({error.strerror})", "choose another HMOE_RESULTS") from None
+            raise StoreError.unwritable(folder, error, "choose another HMOE_RESULTS") from None
         finally:
             with suppress(OSError):
                 test.unlink()
@@ -143,7 +143,7 @@ class Store:
                 _append(folder / "predictions" / name, PREDICTION_COLUMNS, key | said)
                 _append(folder / name, COLUMNS, record)
         except OSError as error:
-            raise StoreError(folder, f"cannot be written ({error.strerror})", "choose another HMOE_RESULTS") from None
+            raise StoreError.unwritable(folder, error, "choose another HMOE_RESULTS") from None
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:

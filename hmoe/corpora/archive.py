@@ -100,7 +100,7 @@ def unpack(name: str, file: Path) -> Path:
     except OSError as error:
         if not folder.is_dir():  # else another process has been faster
             remedy = "free some space, or set HMOE_CACHE to a directory that can be written"
-            raise StoreError(folder, f"cannot be written ({error.strerror})", remedy) from error
+            raise StoreError.unwritable(folder, error, remedy) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder

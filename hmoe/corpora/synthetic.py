@@ -126,9 +126,7 @@ def make(root: Path, texts: list[str] | None = None) -> None:
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
-        raise CorpusError(
-            root, f"cannot be written ({error.strerror or error})", "free some space or give a writable directory"
-        ) from error
+        raise CorpusError.unwritable(root, error, "free some space or give a writable directory") from error
 
 
 def cues(voice: str, emotion: str, sentence: str) -> Cues:
