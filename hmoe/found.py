@@ -69,8 +69,9 @@ def _letter(r: Recorded) -> str:
 
 
 def _choices(r: Recorded) -> str:
-    """What the paper leaves open, switched one at a time; nothing where no such row is recorded."""
-    others = [row for (name, _), row in r.rows.items() if name == "ambiguities" and row.name.startswith("Q")]
+    """What the paper leaves open, switched one at a time; nothing where no such row is recorded whole."""
+    of_paper = [row for (name, _), row in r.rows.items() if name == "ambiguities" and row.name.startswith("Q")]
+    others = [row for row in of_paper if row.accuracy.n >= report.LEAST]
     if not others:
         return ""
     best = max(others, key=lambda row: row.accuracy.mean)

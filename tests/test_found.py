@@ -50,6 +50,7 @@ def test_the_best_of_other_readings_is_named_without_those_that_contradict_the_p
     write(store, "ambiguities", "Q6: Adam", [71, 72, 74, 76, 78])
     write(store, "ambiguities", "Q4: plain experts", [80, 81, 82, 83, 84])
     write(store, "ambiguities", "300 epochs", [90, 91, 92, 93, 94])
+    write(store, "ambiguities", "Q1: three tokens", [95, 96])  # not a whole 5-fold
     letter = found.sentences(found.Recorded(store))[0]
     assert "Of 2 other answers" in letter
     assert "(“Q4: plain experts”) reaches 82.0" in letter
