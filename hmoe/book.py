@@ -34,6 +34,8 @@ PROJECT = Path(__file__).parent.parent
 BUILD = PROJECT / "_build"
 FOLDED_FROM = 11
 """From this chapter on the book is about results: their code is folded. Before, the code is what a chapter shows."""
+OF_THE_MACHINE = "ignore:IProgress not found,ignore:A worker stopped while some jobs were given"
+"""Warnings that say nothing of the chapter: no widgets for progress bars, a worker process that was idle too long."""
 UNUSED = re.compile(r'<script src="[^"]*fontawesome/[^"]*"></script>|<link rel="preload"[^>]*fa-(brands|regular)[^>]*>')
 """1.6 MB a page: a script that draws the icons which the theme's font draws as well, and fonts that no page uses."""
 
@@ -151,7 +153,7 @@ def execute(parameters: dict[str, Any], jobs: int = 2) -> list[Path]:
     # The kernel of this environment, whatever else is installed for this user.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     # Notebooks run side by side, one thread each; a page shows results, not progress.
-    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONWARNINGS": OF_THE_MACHINE}
     with ThreadPoolExecutor(jobs) as pool:
         runs = {pool.submit(_execute, path, done[path], parameters): path for path in due}
         try:

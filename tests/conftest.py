@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import tiny
 import torch
 from joblib.externals.loky import get_reusable_executor
+from playwright.sync_api import Browser, sync_playwright
 
 from hmoe.corpora import Corpus, load
 from hmoe.corpora.synthetic import make, sentences
@@ -34,6 +36,17 @@ def workers_of_its_own() -> Iterator[None]:
     """joblib keeps its processes for the next call, which must not inherit a working directory that is gone."""
     yield
     get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One for all tests: playwright refuses a second beside it in the same process."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine: no page is tested")
+    with sync_playwright() as playwright:
+        # --no-sandbox: continuous integration runs as root, and the pages are our own.
+        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
 
 
 @pytest.fixture(scope="session")

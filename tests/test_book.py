@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import cache, partial
@@ -19,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request
 
 from hmoe import book, pages, report
 from hmoe.experiments import experiment
@@ -64,16 +63,6 @@ def site(html: Path) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine: the rendered book is not tested")
-    with sync_playwright() as playwright:
-        # --no-sandbox: continuous integration runs as root, and the pages are our own.
-        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
 
 
 class Visit:
@@ -130,6 +119,7 @@ def test_page(path: str, reader: str, readers: dict[str, BrowserContext], html: 
     assert page.evaluate(DANGLING_ANCHORS) == []
     assert page.evaluate("document.documentElement.lang") == "en"
     assert page.evaluate(WITHOUT_RECORD) == []
+    assert page.evaluate(WARNINGS) == []
     if reader in INSPECTED:
         assert violations(page) == {}
     page.close()
@@ -167,6 +157,8 @@ RAW_FORMULAS = r"""() => {
 
 WITHOUT_RECORD = """() => [...document.querySelectorAll("figure.hmoe-figure")]
     .filter(figure => !figure.querySelector(".hmoe-record")).map(figure => figure.innerText.slice(-200))"""
+
+WARNINGS = """() => [...document.querySelectorAll(".output.stderr")].map(warning => warning.innerText.slice(0, 200))"""
 
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from hmoe import audio, demo
 from hmoe.config import Config
@@ -80,25 +79,22 @@ def test_a_taken_port_is_one_line(model: Pretrained, served: str) -> None:
         demo.serve(model, int(served.rsplit(":", 1)[1]))
 
 
-def test_in_a_browser_an_upload_is_judged_and_no_other_host_is_asked(served: str, small_corpus: Corpus) -> None:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine: the page is not tested")
+def test_in_a_browser_an_upload_is_judged_and_no_other_host_is_asked(
+    served: str, browser: Browser, small_corpus: Corpus
+) -> None:
     asked: list[str] = []
     problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        page.set_default_timeout(120_000)  # a busy machine is no fault of the page
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: problems.append(error.message))
-        page.goto(served)
-        page.set_input_files("input[type=file]", small_corpus.table["path"].iloc[0])
-        page.wait_for_selector("text=0:00")  # the length of what was uploaded is shown beside
-        page.click("button:has-text('Judge')")
-        page.wait_for_selector(f"img[alt='{demo.ALT}']")
-        shown = page.inner_text("body")
-        browser.close()
+    page = browser.new_page()
+    page.set_default_timeout(120_000)  # a busy machine is no fault of the page
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: problems.append(error.message))
+    page.goto(served)
+    page.set_input_files("input[type=file]", small_corpus.table["path"].iloc[0])
+    page.wait_for_selector("text=0:00")  # the length of what was uploaded is shown beside
+    page.click("button:has-text('Judge')")
+    page.wait_for_selector(f"img[alt='{demo.ALT}']")
+    shown = page.inner_text("body")
+    page.close()
     assert not problems
     assert asked and all(url.startswith((served, "data:", "blob:")) for url in asked)
     assert "its labels mean nothing about emotion" in shown
