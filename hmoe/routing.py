@@ -76,7 +76,7 @@ def kept(store: Store, config: Config) -> pd.DataFrame:
 
 
 def folder(store: Store) -> Path:
-    return store.root / store.corpus / "weights"
+    return store.folder / "weights"
 
 
 def entropy(g: pd.DataFrame) -> pd.Series:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import librosa
 import soundfile
+from joblib.externals.loky import get_reusable_executor
 
 from hmoe import audio, cli, corpora
 
@@ -36,7 +37,12 @@ def blocks() -> dict[str, str]:
     """What each command says on a terminal, as parts of the page by their file name."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         prepare()
-        return {f"use-{name}.md": f"```console\n$ {command}\n{run(command)}```\n" for name, command in COMMANDS.items()}
+        try:
+            return {
+                f"use-{name}.md": f"```console\n$ {command}\n{run(command)}```\n" for name, command in COMMANDS.items()
+            }
+        finally:  # joblib keeps its processes for the next call, whose working directory would be gone
+            get_reusable_executor().shutdown(wait=True)
 
 
 def prepare() -> None:

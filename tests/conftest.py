@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from joblib.externals.loky import get_reusable_executor
 from playwright.sync_api import Browser, sync_playwright
 
 from hmoe.corpora import Corpus, load
@@ -29,13 +28,6 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HMOE_CACHE", str(folder / "cache"))
         patch.setenv("HMOE_RESULTS", str(folder / "results"))
         yield folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def workers_of_its_own() -> Iterator[None]:
-    """joblib keeps its processes for the next call, which must not inherit a working directory that is gone."""
-    yield
-    get_reusable_executor().shutdown(wait=True)
 
 
 @pytest.fixture(scope="session")
