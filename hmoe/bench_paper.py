@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -80,8 +79,15 @@ def _now(trial: Trial) -> float:
 
 @contextmanager
 def _empty_cache() -> Iterator[None]:
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, HMOE_CACHE=folder):
-        yield
+    before = os.environ.get("HMOE_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["HMOE_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["HMOE_CACHE"]
+            if before is not None:
+                os.environ["HMOE_CACHE"] = before
 
 
 def measured(rows: dict[str, list[Trial]], corpus: Corpus, workers: int) -> tuple[list[dict], float]:

@@ -61,7 +61,8 @@ def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "
     """The table of an experiment: our accuracy, the paper's, the tests against the reference row, the verdict."""
     table = report.table(found, experiment).set_index("row").drop(columns=list(METRICS))
     title = experiment.title.rstrip("?")
-    caption = f"{title}: accuracy in percent; p against “{experiment.reference}”, with Holm's correction."
+    tested = f"; p against “{experiment.reference}”, with Holm's correction" if experiment.reference else ""
+    caption = f"{title}: accuracy in percent{tested}."
     form = {"paper": "{:.1f}", "p (t-test)": "{:.2g}", "p (McNemar)": "{:.2g}"}
     return Table(table, caption, recorded(found, experiment), name).format(form, na_rep="–")
 

@@ -7,9 +7,10 @@ when it ends, so a grid that is killed loses the trials in flight and no more.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -44,7 +45,7 @@ PRIVATE = {
 }
 """Protocols that few experiments have for themselves."""
 
-WAIT = 3600  # s, for the first worker of a cluster
+WAIT, CHECK = 3600, 5  # s: for the first worker of a cluster; until looking for new ones
 
 
 @dataclass(frozen=True)
@@ -150,23 +151,16 @@ def run(
     opened = {key: open_bank(corpus, trial.config, workers, progress, trial.features_on) for key, trial in frames_first}
     if disturbed := [trial for trial in missing if trial.protocol == robustness.PROTOCOL]:
         robustness.prepare(disturbed, corpus, workers, progress)
-    tasks = [joblib.delayed(_compute)(group, corpus, opened[bank_key(group[0])], store) for group in groups.values()]
-    with _backend(scheduler):
-        n_jobs = workers or (-1 if scheduler else joblib.cpu_count())
-        results = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")(tasks)
-        bar = tqdm(results, total=len(tasks), unit="trial", desc="trials", disable=not progress, smoothing=0.05)
-        failed: list[TrainingError] = []
-        try:
-            for result in bar:
-                if isinstance(result, TrainingError):
-                    failed.append(result)
-                    tqdm.write(str(result))
-                else:
-                    bar.set_postfix_str(result)
-        except BrokenProcessPool:
-            raise TrainingError(
-                "a worker process", "was killed, perhaps for want of memory", "run again to go on, with fewer --workers"
-            ) from None
+    tasks = [(group, corpus, opened[bank_key(group[0])], store) for group in groups.values()]
+    results = _on_cluster(tasks, scheduler) if scheduler else _on_this_machine(tasks, workers)
+    bar = tqdm(results, total=len(tasks), unit="trial", desc="trials", disable=not progress, smoothing=0.05)
+    failed: list[TrainingError] = []
+    for result in bar:
+        if isinstance(result, TrainingError):
+            failed.append(result)
+            tqdm.write(str(result))
+        else:
+            bar.set_postfix_str(result)
     if failed:
         raise TrainingError(failed[0].where, failed[0].what, f"{failed[0].remedy} ({len(failed)} trials failed)")
     return len(tasks)
@@ -238,8 +232,12 @@ def open_bank(
     return banks.build(corpus, config, copies=copies, workers=workers, progress=progress, device=device, **wanted)
 
 
+Task = tuple[list[Trial], Corpus, Bank | Embeddings, Store]
+"""Trials that are one computation, and so one outcome, or one for each condition; what they are computed from."""
+
+
 def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> str | TrainingError:
-    """One task: trials that are one computation, and so one outcome, or one for each condition. Returns what failed."""
+    """Runs a task, and records it. Returns what to tell of it, or why it failed."""
     first = group[0]
     try:
         if first.protocol == robustness.PROTOCOL:
@@ -247,43 +245,79 @@ def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> st
         else:
             outcomes = [run_trial(first, corpus, bank, checkpoint(first, corpus, store))] * len(group)
     except TrainingError as error:
-        where = f"{first.experiment}, row {first.row!r}, seed {first.seed}, fold {first.split.fold}, {error.where}"
-        return TrainingError(where, error.what, error.remedy)
+        return TrainingError(f"{_where(first)}, {error.where}", error.what, error.remedy)
     for trial, outcome in zip(group, outcomes, strict=True):
         record(trial, outcome, store)
     return f"{first.row} {first.split.fold}: {outcomes[0].columns['accuracy']:.1f}"
+
+
+def _where(trial: Trial) -> str:
+    return f"{trial.experiment}, row {trial.row!r}, seed {trial.seed}, fold {trial.split.fold}"
+
+
+def _on_this_machine(tasks: list[Task], workers: int | None) -> Iterator[str | TrainingError]:
+    """`_compute` of each task in processes of this machine; results as they come."""
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        n_jobs = workers or joblib.cpu_count()
+        parallel = joblib.Parallel(n_jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
+        try:
+            yield from parallel(joblib.delayed(_compute)(*task) for task in tasks)
+        except BrokenProcessPool:
+            raise TrainingError(
+                "a worker process", "was killed, perhaps for want of memory", "run again to go on, with fewer --workers"
+            ) from None
+
+
+def _on_cluster(tasks: list[Task], scheduler: str) -> Iterator[str | TrainingError]:
+    """`_compute` of each task on the workers of a Dask cluster, by the address of its scheduler; results as they come.
+
+    A task whose worker dies is given to another. One that was there whenever a worker died, time and again, is given up
+    and stops no other: joblib's own Dask backend would wait for it for ever. Workers get one task at a time, so that
+    none in a queue is blamed for a death. What has ended is let go of: a cluster makes again what a dead worker held.
+    """
+    from dask.distributed import Client, KilledWorker, wait  # an extra: only whoever names a cluster needs it
+
+    try:
+        client = Client(scheduler)
+    except (OSError, ValueError):
+        raise ConfigError("--scheduler", f"no Dask scheduler at {scheduler!r}", "e.g. tcp://127.0.0.1:8786") from None
+    with client:
+        try:  # a cluster may still be waiting in a queue
+            client.wait_for_workers(1, timeout=WAIT)
+        except TimeoutError:
+            raise ConfigError("--scheduler", f"no worker after {WAIT} s", "start some") from None
+        threads = client.nthreads().values()
+        if max(threads) > 1:
+            raise ConfigError(
+                "--scheduler", f"workers with {max(threads)} threads",
+                "a trial seeds its whole process: start workers with --nthreads 1, and more of them",
+            )  # fmt: skip
+        # What tasks share is sent once, as a task's result: a cluster makes it again if its worker dies.
+        shared = {id(each): client.submit(_itself, each, pure=False) for task in tasks for each in task[1:]}
+        waiting, running = deque(tasks), {}
+        while waiting or running:
+            while waiting and len(running) < max(1, len(client.nthreads())):
+                group, *rest = waiting.popleft()
+                future = client.submit(_compute, group, *(shared[id(each)] for each in rest), pure=False)
+                running[future] = group[0]
+            with suppress(TimeoutError):  # workers may have joined
+                wait(list(running), timeout=CHECK, return_when="FIRST_COMPLETED")
+            for future in [future for future in running if future.done()]:
+                trial = running.pop(future)
+                try:
+                    yield future.result()
+                except KilledWorker:
+                    yield TrainingError(
+                        _where(trial), "killed its worker time and again, perhaps for want of memory",
+                        "run again to go on, on workers with more memory",
+                    )  # fmt: skip
+
+
+def _itself(shared: Any) -> Any:
+    return shared
 
 
 def checkpoint(trial: Trial, corpus: Corpus, store: Store) -> Path:
     """Where a trial keeps what it has trained so far: named by all that decides it, the code included."""
     identity = (banks.content(corpus), *_computation(trial), trial.device, _source_digest(), store.root.resolve())
     return cache_dir() / "running" / f"{stable_seed(*identity):016x}.safetensors"
-
-
-@contextmanager
-def _backend(scheduler: str | None) -> Iterator[None]:
-    """Where joblib computes: processes of this machine, or the workers of a Dask cluster."""
-    if scheduler is None:
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            yield
-        return
-    from dask.distributed import Client  # an extra: only whoever names a cluster needs it
-
-    try:
-        client = Client(scheduler, set_as_default=False)
-    except (OSError, ValueError):
-        raise ConfigError("--scheduler", f"no Dask scheduler at {scheduler!r}", "e.g. tcp://127.0.0.1:8786") from None
-    with client:
-        threads = {worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
-        if threads - {1}:
-            raise ConfigError(
-                "--scheduler", f"workers with {max(threads)} threads",
-                "a trial seeds its whole process: start workers with --nthreads 1, and more of them",
-            )  # fmt: skip
-        # A cluster may still be waiting in a queue. Of one worker joblib makes no use: it would compute here.
-        try:
-            client.wait_for_workers(2, timeout=WAIT)
-        except TimeoutError:
-            raise ConfigError("--scheduler", f"fewer than two workers after {WAIT} s", "start two or more") from None
-        with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=WAIT):
-            yield

@@ -253,7 +253,7 @@ def table(found: Iterable[RowReport], experiment: Experiment) -> pd.DataFrame:
         ours = named.get(row.name)
         line |= {metric: ours.estimates[metric].mean if ours else math.nan for metric in METRICS}
         line |= {
-            "accuracy, 95 % interval": str(ours.accuracy) if ours else "",
+            "accuracy, 95 % interval": str(ours.accuracy) if ours else "–",
             "paper": row.paper.get("accuracy", math.nan),
             "trials": ours.accuracy.n if ours else 0,
             "p (t-test)": ours.p_value if ours else math.nan,

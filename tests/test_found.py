@@ -46,6 +46,13 @@ def test_what_is_not_recorded_is_not_mentioned(store: Store) -> None:
     assert "nan" not in said
 
 
+def test_a_new_voice_given_frames_is_mentioned_once_recorded(store: Store) -> None:
+    write(store, "protocols", "HMoE-SiMBA (frames), new speaker", [30, 35, 40, 45])
+    (said,) = (each for each in found.sentences(found.Recorded(store)) if "given frames" in each)
+    assert "given frames **37.5 [" in said
+    assert "on frames, a new voice 37.5" in found.page(store)
+
+
 def test_the_best_of_other_readings_is_named_without_those_that_contradict_the_paper(store: Store) -> None:
     write(store, "ambiguities", "Q6: Adam", [71, 72, 74, 76, 78])
     write(store, "ambiguities", "Q4: plain experts", [80, 81, 82, 83, 84])

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import tiny
@@ -201,14 +202,40 @@ def test_a_trial_that_fails_is_named_and_stops_no_other(tiny_corpus: Corpus, tmp
     assert len(store.read("bad")) == 0
 
 
-def test_a_cluster_of_one_worker_is_refused(
+def test_a_trial_that_kills_every_dask_worker_is_given_up_and_stops_no_other(
+    tiny_corpus: Corpus, tmp_path: Path, uncut: Path
+) -> None:
+    wanted = tiny.wanted(tiny_corpus)
+    store = SuicidalOnce("tiny", tmp_path)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        pytest.raises(
+            TrainingError, match=r"first, row 'full', seed 0, fold 3: killed its worker.*\(1 trials failed\)"
+        ),
+    ):
+        grid.run(wanted, tiny_corpus, store, None, cluster.scheduler_address, progress=False)
+    assert lines(tmp_path) == len(wanted) - 2  # the trial and its twin, which are one computation
+    grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False)
+    assert tiny.same(tiny.records(tmp_path), tiny.records(uncut))
+
+
+class SuicidalOnce(Suicidal):
+    """A store on whose machines memory runs out whenever one certain trial ends."""
+
+    def append(self, columns: dict, *record: object) -> None:
+        if (columns["row"], columns["fold"]) == ("full", "3"):
+            super().append()
+        Store.append(self, columns, *record)
+
+
+def test_a_cluster_without_workers_is_waited_for_but_not_for_ever(
     tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one worker joblib makes no use, and computes where the grid was started."""
     monkeypatch.setattr(grid, "WAIT", 1)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
-        pytest.raises(ConfigError, match="fewer than two workers after 1 s"),
+        LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster,
+        pytest.raises(ConfigError, match="no worker after 1 s"),
     ):
         grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), 2, cluster.scheduler_address, False)
 

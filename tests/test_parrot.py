@@ -257,9 +257,9 @@ def test_a_name_stands_for_the_weights_of_the_records(
     monkeypatch.setenv("HMOE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HMOE_RESULTS", str(tmp_path / "results"))
     pretraining.save_encoder(pretrained[0], encoders.own_path("mamba-8"), {})
-    encoders.register("mamba-8", 0.5, {"corpus": "tiny"})
-    encoders.register("mamba-8", 0.4, {"corpus": "tiny"})
-    assert encoders.registered()[["encoder", "loss", "corpus"]].values.tolist() == [["mamba-8", "0.4000", "tiny"]]
+    encoders.register("mamba-8", 0.5, {"machine": "mine"})
+    encoders.register("mamba-8", 0.4, {"machine": "mine"})
+    assert encoders.registered()[["encoder", "loss", "machine"]].values.tolist() == [["mamba-8", "0.4000", "mine"]]
     encoders.load.cache_clear()
     encoders.load("mamba-8")
     assert not caplog.records
@@ -267,6 +267,12 @@ def test_a_name_stands_for_the_weights_of_the_records(
     encoders.load.cache_clear()
     encoders.load("mamba-8")
     assert "other weights than those of the records" in caplog.text
+    caplog.clear()
+    encoders.register("mamba-8", 0.3, {"machine": "yours"})  # whose processor gave other bits
+    encoders.load.cache_clear()
+    encoders.load("mamba-8")
+    assert not caplog.records
+    assert encoders.registered()["machine"].tolist() == ["mine", "yours"]
 
 
 # Trials

@@ -205,21 +205,32 @@ def own_path(name: str) -> Path:
 
 
 def register(name: str, loss: float, facts: dict[str, str]) -> None:
-    """Say in `results/encoders.csv` which weights the name of an own encoder stands for; its last line counts."""
+    """Say in `results/encoders.csv` which weights the name of an own encoder stands for on a machine.
+
+    The last bits of a training depend on the processor, so records name theirs, as the lines of this table do.
+    """
     line = {"encoder": name, "weights": Patches(own_path(name)).identity.rpartition("-")[2], "loss": f"{loss:.4f}"}
-    table = pd.concat([registered(), pd.DataFrame([{**line, **facts}])]).drop_duplicates("encoder", keep="last")
-    atomic_write(results_dir() / "encoders.csv", table.sort_values("encoder").to_csv(index=False))
+    table = pd.concat([registered(), pd.DataFrame([{**line, **facts}])]).drop_duplicates(
+        ["encoder", "machine"], keep="last"
+    )
+    atomic_write(results_dir() / "encoders.csv", table.sort_values(["encoder", "machine"]).to_csv(index=False))
 
 
 def registered() -> pd.DataFrame:
     path = results_dir() / "encoders.csv"
-    return pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame({"encoder": []})
+    return (
+        pd.read_csv(path, dtype=str, keep_default_na=False)
+        if path.exists()
+        else pd.DataFrame({"encoder": [], "weights": []})
+    )
 
 
 def _own(name: str) -> Patches:
-    encoder, known = Patches(own_path(name)), registered().set_index("encoder")
-    if name in known.index and not encoder.identity.endswith(recorded := known.loc[name, "weights"]):
-        log.warning("%s: other weights than those of the records (%s); write elsewhere, HMOE_RESULTS", name, recorded)
+    encoder, known = Patches(own_path(name)), registered()
+    recorded = list(known.loc[known["encoder"] == name, "weights"])
+    if recorded and not encoder.identity.endswith(tuple(recorded)):
+        others = ", ".join(recorded)
+        log.warning("%s: other weights than those of the records (%s); write elsewhere, HMOE_RESULTS", name, others)
     return encoder
 
 
