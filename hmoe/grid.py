@@ -282,21 +282,21 @@ def _on_cluster(tasks: list[Task], scheduler: str) -> Iterator[str | TrainingErr
     except (OSError, ValueError):
         raise ConfigError("--scheduler", f"no Dask scheduler at {scheduler!r}", "e.g. tcp://127.0.0.1:8786") from None
     with client:
-        try:  # a cluster may still be waiting in a queue
-            client.wait_for_workers(1, timeout=WAIT)
-        except TimeoutError:
-            raise ConfigError("--scheduler", f"no worker after {WAIT} s", "start some") from None
-        threads = client.nthreads().values()
-        if max(threads) > 1:
-            raise ConfigError(
-                "--scheduler", f"workers with {max(threads)} threads",
-                "a trial seeds its whole process: start workers with --nthreads 1, and more of them",
-            )  # fmt: skip
         # What tasks share is sent once, as a task's result: a cluster makes it again if its worker dies.
         shared = {id(each): client.submit(_itself, each, pure=False) for task in tasks for each in task[1:]}
         waiting, running = deque(tasks), {}
         while waiting or running:
-            while waiting and len(running) < max(1, len(client.nthreads())):
+            try:  # a cluster may still be waiting in a queue, or have lost all that it had
+                client.wait_for_workers(1, timeout=WAIT)
+            except TimeoutError:
+                raise ConfigError("--scheduler", f"no worker for {WAIT} s", "start some") from None
+            threads = client.nthreads().values()
+            if max(threads, default=1) > 1:
+                raise ConfigError(
+                    "--scheduler", f"workers with {max(threads)} threads",
+                    "a trial seeds its whole process: start workers with --nthreads 1, and more of them",
+                )  # fmt: skip
+            while waiting and len(running) < len(threads):
                 group, *rest = waiting.popleft()
                 future = client.submit(_compute, group, *(shared[id(each)] for each in rest), pure=False)
                 running[future] = group[0]

@@ -209,7 +209,8 @@ def test_a_trial_that_kills_every_dask_worker_is_given_up_and_stops_no_other(
     store = SuicidalOnce("tiny", tmp_path)
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        # Two die of the trial. On a busy machine they may not be started again; the third is always there.
+        LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
         pytest.raises(
             TrainingError, match=r"first, row 'full', seed 0, fold 3: killed its worker.*\(1 trials failed\)"
         ),
@@ -235,7 +236,7 @@ def test_a_cluster_without_workers_is_waited_for_but_not_for_ever(
     monkeypatch.setattr(grid, "WAIT", 1)
     with (
         LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster,
-        pytest.raises(ConfigError, match="no worker after 1 s"),
+        pytest.raises(ConfigError, match="no worker for 1 s"),
     ):
         grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), 2, cluster.scheduler_address, False)
 
