@@ -297,7 +297,8 @@ def provenance(store: Store, experiment: Experiment, rows: list[RowReport]) -> s
         return f"{experiment.name} on {store.corpus}: nothing recorded yet"
     trials = pd.concat([row.trials for row in rows])
     distinct = {name: ", ".join(sorted(map(str, trials[name].unique()))) for name in
-                ("protocol", "selection", "seed", "device", "machine", "commit")}  # fmt: skip
+                ("protocol", "selection", "seed", "device", "commit")}  # fmt: skip
+    machines = "; ".join(sorted(trials["machine"].unique()))  # each has a comma of its own
     dates = sorted(trials["date"].str[:10].unique())
     span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     here = store.root.is_relative_to(cache_dir())  # forgotten when the code changes: nothing to lead to
@@ -306,5 +307,5 @@ def provenance(store: Store, experiment: Experiment, rows: list[RowReport]) -> s
         f"{where}: corpus {store.corpus}, protocol {distinct['protocol']}, "
         f"selection {distinct['selection']}, {len(trials)} trials (seeds {distinct['seed']}), "
         f"corrected 95 % intervals, {trials['n_test'].iloc[0]} test utterances a fold, "
-        f"{distinct['device']} ({distinct['machine']}), commit {distinct['commit']}, {span}"
+        f"{distinct['device']} ({machines}), commit {distinct['commit']}, {span}"
     )
