@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from hmoe import card, claims, datasheets, found, report, runs, worked
 from hmoe.experiments import AUDITS, EXPERIMENTS, experiment
+from hmoe.paths import results_dir
 from hmoe.store import Store
 
 RECORDED = "casia"
@@ -31,6 +33,7 @@ def fragments() -> dict[str, str]:
         "datasheet-casia.md": datasheets.casia(),
         "datasheet-synthetic.md": datasheets.recipe(),
         "corpora.md": datasheets.others(),
+        "paper-cost.md": paper_cost(),
         **worked.blocks(),
     }
 
@@ -52,6 +55,22 @@ def headline(store: Store) -> str:
         lines.append(f"| {row.name} | {row.paper.get('accuracy', '–')} | {row.accuracy} | {row.verdict} |")
     lines += ["", report.provenance(store, experiment("table2"), recorded), "", *strangers(store)]
     return "\n".join(lines)
+
+
+def paper_cost() -> str:
+    """What `hmoe bench paper` recorded: the whole, and the rows that take most of it."""
+    path = results_dir() / "bench" / "paper.csv"
+    if not path.exists():
+        return "Nothing has been recorded yet.\n"
+    table = pd.read_csv(path)
+    whole, rows = table.iloc[-1], table.iloc[:-1].nlargest(5, "total_s")
+    dearest = ", ".join(f"{row['row'].split(': ')[-1]} {row['total_s'] / 60:.0f}" for _, row in rows.iterrows())
+    return (
+        f"Recorded ({whole['how']}, {whole['corpus']}, {whole['workers']} processes, {whole['machine']}, commit "
+        f"{whole['commit']}, {whole['date'][:10]}, results/bench/paper.csv): one seed of the whole paper, "
+        f"{whole['trials']:.0f} trainings and all features, takes {whole['total_s'] / 3600:.1f} hours. The "
+        f"dearest rows, in minutes of one processor: {dearest}.\n"
+    )
 
 
 def strangers(store: Store) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hmoe import pages, report
@@ -61,3 +62,15 @@ def test_filling_replaces_what_stands_between_the_marks_and_nothing_else() -> No
     assert filled == "before\n<!-- results:start -->\nnew\n<!-- results:end -->\nafter\n"
     assert pages.fill(filled, "new\n") == filled
     assert pages.fill("no marks", "new\n") == "no marks"
+
+
+def test_the_cost_of_the_paper_is_the_one_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = (Path(pages.__file__).parent.parent / "results" / "bench" / "paper.csv").read_text()
+    monkeypatch.setenv("HMOE_RESULTS", str(tmp_path))
+    assert pages.paper_cost() == "Nothing has been recorded yet.\n"
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "paper.csv").write_text(recorded)
+    whole = pd.read_csv(tmp_path / "bench" / "paper.csv").iloc[-1]
+    assert f"takes {whole['total_s'] / 3600:.1f} hours" in pages.paper_cost()
+    assert f"{whole['trials']:.0f} trainings" in pages.paper_cost()
+    assert "of one processor: CPAC" in pages.paper_cost()  # not the whole, whose total is the clock's
