@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +32,11 @@ def test_a_table_brings_its_caption_and_record_wherever_it_is_shown() -> None:
 def test_a_figure_without_a_caption_is_read_back_whole() -> None:
     said, drawing = figures.directive("drawing", "<svg/>", "", "", "").split("\n")[1:3]
     assert (json.loads(said), drawing) == ({"caption": "", "record": ""}, "<svg/>")
+
+
+def test_only_a_table_with_a_reference_row_says_what_p_is_against() -> None:
+    assert "p against “HMoE-SiMBA”" in exhibit.accuracies([], TABLE_2).said[0]
+    assert exhibit.accuracies([], replace(TABLE_2, reference="")).said[0] == f"{TABLE_2.title}: accuracy in percent."
 
 
 def test_rows_that_are_not_recorded_say_so() -> None:
