@@ -27,14 +27,14 @@ from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
 from hmoe.errors import ConfigError, StoreError, TrainingError
 from hmoe.experiments import Experiment, Row
-from hmoe.leaking import LEAKING
+from hmoe.leaking import CLEAN, LEAKING
 from hmoe.parrot import cached
 from hmoe.parrot.cached import Embeddings
 from hmoe.paths import cache_dir, results_dir
 from hmoe.protocols import PROTOCOLS, tested
 from hmoe.rng import stable_seed
 from hmoe.store import KEY, SAID, Store, kind
-from hmoe.trial import Outcome, Trial, record, run_trial
+from hmoe.trial import Outcome, Trial, record, run_trials
 
 PRIVATE = {
     "protocols": LEAKING,
@@ -136,14 +136,15 @@ def run(
     """Run what the store does not hold yet; returns how many trials were computed. A trial that fails stops no other.
 
     Two rows with the same configuration, protocol, seed and fold (the full model stands in several tables) are one
-    computation and two records. `workers` defaults to the cores; `scheduler` is the address of a Dask cluster.
+    training and two records; so are two protocols that differ in what they score (`leaking.CLEAN`). `workers`
+    defaults to the cores; `scheduler` is the address of a Dask cluster.
     """
     store.probe()  # before hours of work
     introduce(wanted, corpus, store)
     missing = adopt(wanted, store)
     groups: dict[tuple[str, ...], list[Trial]] = {}
     for trial in missing:
-        groups.setdefault(_computation(trial), []).append(trial)
+        groups.setdefault(_training(trial), []).append(trial)
     if not groups:
         return 0
     needed = {bank_key(trial): trial for trial in missing}
@@ -208,6 +209,11 @@ def _computation(trial: Trial) -> tuple[str, ...]:
     return _identity(dict(zip(KEY, trial.key(), strict=True)))
 
 
+def _training(trial: Trial) -> tuple[str, ...]:
+    """Trials in which this is equal train the same model; what they test may differ."""
+    return _computation(replace(trial, protocol=trial.protocol.removesuffix(CLEAN)))
+
+
 def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...], str | None]:
     """Trials with equal keys read the same bank."""
     config = trial.config
@@ -233,7 +239,7 @@ def open_bank(
 
 
 Task = tuple[list[Trial], Corpus, Bank | Embeddings, Store]
-"""Trials that are one computation, and so one outcome, or one for each condition; what they are computed from."""
+"""Trials that are one training, with an outcome each; what they are computed from."""
 
 
 def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> str | TrainingError:
@@ -243,7 +249,7 @@ def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> st
         if first.protocol == robustness.PROTOCOL:
             outcomes = robustness.outcomes(group, corpus, bank, store)
         else:
-            outcomes = [run_trial(first, corpus, bank, checkpoint(first, corpus, store))] * len(group)
+            outcomes = run_trials(group, corpus, bank, checkpoint(first, corpus, store))
     except TrainingError as error:
         return TrainingError(f"{_where(first)}, {error.where}", error.what, error.remedy)
     for trial, outcome in zip(group, outcomes, strict=True):

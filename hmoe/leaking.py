@@ -18,6 +18,7 @@ from hmoe.corpora import Corpus
 from hmoe.inputs import Inputs
 from hmoe.protocols import PROTOCOLS, Protocol, Split
 
+CLEAN = "-clean"  # a protocol that trains as the one without, and scores clean copies alone
 COPIES = 2  # augmented copies beside each clean utterance; rows that leak have this in `config.copies`
 
 
@@ -58,7 +59,9 @@ LEAKING = {
     leak.name: leak
     for leak in (
         Leak("augment-then-split-5", "copies on both sides, all copies scored", (), None),
-        Leak("augment-then-split-5-clean", "copies on both sides, clean ones scored", (), None, lambda t, n: t[t < n]),
+        Leak(
+            f"augment-then-split-5{CLEAN}", "copies on both sides, clean ones scored", (), None, lambda t, n: t[t < n]
+        ),
     )
 }
 """Known to the experiment "protocols" alone."""

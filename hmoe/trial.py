@@ -15,7 +15,7 @@ from hmoe.bank import Bank
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs import Inputs
-from hmoe.leaking import LEAKING, UnrolledInputs, unrolled
+from hmoe.leaking import CLEAN, LEAKING, UnrolledInputs, unrolled
 from hmoe.model import count_parameters
 from hmoe.peers.across_speakers import AcrossSpeakers
 from hmoe.protocols import Split, validation
@@ -51,7 +51,7 @@ class Trial:
 
     def randomness(self) -> int:
         """The same for every row: rows of a table differ by their configuration, not by their luck."""
-        return stable_seed(self.protocol.removesuffix(DISTURBED), self.seed, self.split.fold)
+        return stable_seed(self.protocol.removesuffix(DISTURBED).removesuffix(CLEAN), self.seed, self.split.fold)
 
 
 def seen(trial: Trial, corpus: Corpus) -> Corpus:
@@ -59,13 +59,18 @@ def seen(trial: Trial, corpus: Corpus) -> Corpus:
     return unrolled(corpus) if trial.protocol in LEAKING else corpus
 
 
+def inputs_of(trial: Trial, corpus: Corpus, bank: Bank) -> Inputs:
+    """What the trial's model reads."""
+    speakers = seen(trial, corpus).table["speaker"].to_numpy()
+    return (UnrolledInputs if trial.protocol in LEAKING else Inputs).of(bank, trial.config, trial.device, speakers)
+
+
 def fit_split(
     trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None, progress: bool = False
 ) -> tuple[nn.Module | BaseEstimator, Run, np.ndarray]:
     """Train the trial's model; returns it, its history and the predicted class of each test utterance."""
     config, split, labels = trial.config, trial.split, seen(trial, corpus).labels
-    speakers = seen(trial, corpus).table["speaker"].to_numpy()
-    inputs = (UnrolledInputs if trial.protocol in LEAKING else Inputs).of(bank, config, trial.device, speakers)
+    speakers, inputs = seen(trial, corpus).table["speaker"].to_numpy(), inputs_of(trial, corpus, bank)
     model = peers.build(config, len(corpus.emotions))
     if not isinstance(model, nn.Module):
         if isinstance(model, AcrossSpeakers):
@@ -108,12 +113,19 @@ class Outcome:
     said: dict[str, str]
 
 
-def run_trial(trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None) -> Outcome:
-    """Run a trial on one thread. The same trial gives the same bits on the same CPU."""
+def run_trials(trials: list[Trial], corpus: Corpus, bank: Bank, checkpoint: Path | None = None) -> list[Outcome]:
+    """Run trials that train the same: one training, on one thread, and an outcome for each protocol that scores it.
+
+    The same trial gives the same bits on the same CPU, whoever shares its training.
+    """
     start, code = time.perf_counter(), commit()  # what runs, whatever is committed while it does
+    found: dict[str, Outcome] = {}
     with one_thread():
-        model, run, y_hat = fit_split(trial, corpus, bank, checkpoint)
-    return outcome(trial, corpus, model, run, y_hat, start, code)
+        model, run, _ = fit_split(trials[0], corpus, bank, checkpoint)
+        for protocol, trial in {trial.protocol: trial for trial in trials}.items():
+            y_hat = classes(model, inputs_of(trial, corpus, bank), trial.split.test)
+            found[protocol] = outcome(trial, corpus, model, run, y_hat, start, code)
+    return [found[trial.protocol] for trial in trials]
 
 
 def outcome(

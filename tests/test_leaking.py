@@ -68,6 +68,25 @@ def test_a_trial_is_scored_against_the_labels_of_the_rows_that_it_names(tiny_cor
     assert {name.partition("~")[2] for name in tested} == {"", "1", "2"}
 
 
+@pytest.mark.parametrize("model", ["hmoe-simba", "svm-tuned"])
+def test_both_scorings_are_of_one_training_and_say_what_each_would_say_alone(
+    tiny_corpus: Corpus, tmp_path: Path, model: str
+) -> None:
+    config = {**tiny.SMALL, "copies": COPIES, "model": model}
+    own = Experiment("protocols", "", "", tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)))
+    wanted = [trial for trial in grid.trials([own], tiny_corpus, grid.PROFILES["full"], [0]) if trial.split.fold == "0"]
+    assert [trial.protocol for trial in wanted] == [ALL, CLEAN]
+    together, alone = (Store("tiny", tmp_path / name) for name in ("together", "alone"))
+    assert grid.run(wanted, tiny_corpus, together, workers=1, progress=False) == 1
+    assert grid.run(wanted[1:], tiny_corpus, alone, workers=1, progress=False) == 1
+    whole, part = (together.predictions("protocols").query("protocol == @name").iloc[0] for name in (ALL, CLEAN))
+    assert part["predicted"] == alone.predictions("protocols").iloc[0]["predicted"]
+    is_clean = wanted[0].split.test < len(tiny_corpus)
+    assert 0 < is_clean.sum() < len(is_clean)
+    for said in ("predicted", "actual"):
+        assert part[said] == "".join(letter for letter, kept in zip(whole[said], is_clean, strict=True) if kept)
+
+
 def test_nothing_else_can_choose_it(tiny_corpus: Corpus) -> None:
     full = grid.PROFILES["full"]
     for protocol in LEAKING:

@@ -28,7 +28,7 @@ from hmoe.inputs import Inputs
 from hmoe.mamba import decayed
 from hmoe.model import HMoESiMBA
 from hmoe.train import Run, batches, fit, load_checkpoint, one_thread, predict, save_checkpoint
-from hmoe.trial import Trial, fit_split, run_trial
+from hmoe.trial import Trial, fit_split, run_trials
 
 C = 3
 
@@ -310,7 +310,7 @@ def trial(corpus: Corpus, **changes: object) -> Trial:
 
 def test_a_trial_gives_the_same_bits_twice_and_counts_what_it_tested(tiny_corpus: Corpus, tiny_bank: Bank) -> None:
     one = trial(tiny_corpus)
-    first, again = (run_trial(one, tiny_corpus, tiny_bank) for _ in range(2))
+    (first,), (again,) = (run_trials([one], tiny_corpus, tiny_bank) for _ in range(2))
     timeless = [{k: v for k, v in o.columns.items() if k not in ("seconds", "date")} for o in (first, again)]
     assert repr(timeless[0]) == repr(timeless[1])
     assert first.said == again.said
