@@ -342,6 +342,7 @@ def run_command(
     workers: Workers = None,
     seeds: Annotated[str | None, typer.Option(help="e.g. 0,1,2; default: the profile's.")] = None,
     rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; repeatable.")] = None,
+    folds: Annotated[list[str] | None, typer.Option("--fold", help="Only this fold; repeatable.")] = None,
     backend: Annotated[str, typer.Option(help="loky (this machine) or dask.")] = "loky",
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, with --backend dask.")] = None,
     changes: Changes = None,
@@ -359,7 +360,7 @@ def run_command(
     if (backend == "dask") != (scheduler is not None):
         raise ConfigError("--backend", f"got {backend!r} with --scheduler {scheduler}", "dask needs both, loky neither")
     data = grid.load(corpus, root, chosen)
-    wanted = grid.trials(experiments, data, chosen, wanted_seeds, rows, device, **changed)
+    wanted = grid.trials(experiments, data, chosen, wanted_seeds, rows, device, folds, **changed)
     records = grid.store_for(corpus, chosen, device)
     n = grid.run(wanted, data, records, workers, scheduler)
     typer.echo(f"{n} trials computed, {len(wanted)} recorded under {records.folder}")

@@ -108,11 +108,11 @@ def _source_digest() -> str:
 
 def trials(
     experiments: Iterable[Experiment], corpus: Corpus, profile: Profile, seeds: Iterable[int] | None = None,
-    rows: Iterable[str] | None = None, device: str = "cpu", **overrides: Any,
+    rows: Iterable[str] | None = None, device: str = "cpu", folds: Iterable[str] | None = None, **overrides: Any,
 ) -> list[Trial]:  # fmt: skip
     """Every trial of the experiments, seed by seed, so that whole tables appear early.
 
-    `rows` keeps those rows; `overrides` change the configuration of all (`protocol` changes the protocol).
+    `rows` and `folds` keep those named; `overrides` change the configuration of all (`protocol` changes the protocol).
     """
     protocol = overrides.pop("protocol", None)
     result = []
@@ -124,8 +124,12 @@ def trials(
                 if name not in known:
                     raise ConfigError("protocol", f"got {name!r}", f"known: {', '.join(PROTOCOLS)}")
                 config = profile.config(row, **overrides)
-                for split in known[name].splits(corpus, seed)[: profile.folds]:
-                    result.append(Trial(experiment.name, row.name, config, name, seed, split, device))
+                splits = known[name].splits(corpus, seed)[: profile.folds]
+                if unknown := set(folds or ()) - (dealt := {split.fold: None for split in splits}).keys():
+                    raise ConfigError(f"row {row.name!r}", f"no fold {min(unknown)!r}", f"folds: {', '.join(dealt)}")
+                for split in splits:
+                    if folds is None or split.fold in folds:
+                        result.append(Trial(experiment.name, row.name, config, name, seed, split, device))
     return result
 
 

@@ -260,6 +260,8 @@ def test_trials_come_seed_by_seed_with_the_changes_asked_for(tiny_corpus: Corpus
     assert {trial.seed for trial in grid.trials([tiny.FIRST], tiny_corpus, some)} == {7}
     speakers = grid.trials([tiny.FIRST], tiny_corpus, grid.PROFILES["full"], seeds=[0], protocol="speaker")
     assert {trial.split.fold for trial in speakers} == {"ann", "bob"}
+    some_folds = grid.trials([tiny.FIRST], tiny_corpus, some, [3], ["full"], folds=["2", "0"], d_state=2)
+    assert [trial.key() for trial in some_folds] == [found[0].key(), found[2].key()]
 
 
 def test_rows_differ_by_configuration_not_by_luck(tiny_corpus: Corpus) -> None:
