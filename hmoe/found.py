@@ -58,8 +58,13 @@ def _accuracy(row: RowReport) -> str:
     return f"**{row.accuracy}** % ({row.accuracy.n} trials)"
 
 
-def _points(recorded: Recorded, higher: str, lower: str) -> float:
-    return recorded("protocols", higher).accuracy.mean - recorded("protocols", lower).accuracy.mean
+def _worth(r: Recorded, model: str, higher: str, lower: str) -> str:
+    """What a leak is worth to a model, and to it given frames, where that is recorded."""
+    said = report.worth(r("protocols", f"{model}, {higher}"), r("protocols", f"{model}, {lower}")).signed() + " points"
+    try:
+        return f"{said} ({_worth(r, f'{model} (frames)', higher, lower)} given frames)"
+    except KeyError:
+        return said
 
 
 def _letter(r: Recorded) -> str:
@@ -96,31 +101,31 @@ def _baseline(r: Recorded) -> str:
     )
 
 
+MODEL, NESTED = "HMoE-SiMBA", "nested selection"
+
+
 def _selection(r: Recorded) -> str:
-    gain = _points(r, "HMoE-SiMBA, best epoch on the test fold", "HMoE-SiMBA, nested selection")
-    return f"Choosing the epoch on the test fold, as the paper's protocol invites, is worth {gain:+.1f} points."
+    gain = _worth(r, MODEL, "best epoch on the test fold", NESTED)
+    return f"Choosing the epoch on the test fold, as the paper's protocol invites, is worth {gain}."
 
 
 def _copies(r: Recorded) -> str:
-    every = _points(r, "HMoE-SiMBA, augmented before the split", "HMoE-SiMBA, nested selection")
-    clean = _points(r, "HMoE-SiMBA, augmented before the split, clean copies", "HMoE-SiMBA, nested selection")
-    return (
-        f"Augmenting before the split is worth {every:+.1f} points with all copies scored, {clean:+.1f} on clean ones."
+    every, clean = (
+        _worth(r, MODEL, f"augmented before the split{scored}", NESTED) for scored in ("", ", clean copies")
     )
+    return f"Augmenting before the split is worth {every} with all copies scored, {clean} on clean ones."
 
 
 def _sentences(r: Recorded) -> str:
-    loss = _points(r, "HMoE-SiMBA, nested selection", "HMoE-SiMBA, new sentences")
-    return f"Knowing the words of a test utterance is worth {loss:+.1f} points."
+    return f"Knowing the words of a test utterance is worth {_worth(r, MODEL, NESTED, 'new sentences')}."
 
 
 def _strangers(r: Recorded) -> str:
-    loss = _points(r, "HMoE-SiMBA, nested selection", NEW)
     frames = r.rows.get(("protocols", NEW_FRAMES))
     return (
-        f"Knowing its voice is worth {loss:+.1f} points: of a speaker whom it never heard the model recognises "
-        f"{_accuracy(r('protocols', NEW))}{f', given frames {_accuracy(frames)}' if frames else ''}, "
-        "where chance is 16.7 %."
+        f"Knowing its voice is worth {_worth(r, MODEL, NESTED, 'new speaker')}: of a speaker whom it never heard the "
+        f"model recognises {_accuracy(r('protocols', NEW))}"
+        f"{f', given frames {_accuracy(frames)}' if frames else ''}, where chance is 16.7 %."
     )
 
 

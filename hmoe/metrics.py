@@ -51,6 +51,11 @@ class Estimate:
     def holds(self, value: float) -> bool:
         return self.low <= value <= self.high
 
+    def signed(self) -> str:
+        """As a difference is written: "+1.2 [−0.3, +2.7]"."""
+        ends = f" [{self.low:+.1f}, {self.high:+.1f}]" if self.n > 1 else ""
+        return f"{self.mean:+.1f}{ends}".replace("-", "−")
+
 
 def _corrected_error(values: np.ndarray, test_share: float) -> float:
     """Standard error of a mean over resampled splits, after Nadeau and Bengio (2003).
@@ -72,6 +77,23 @@ def interval(values: np.ndarray, test_share: float) -> Estimate:
         return Estimate(mean, math.nan, math.nan, 1)
     half = stats.t.ppf(0.975, len(values) - 1) * _corrected_error(values, test_share)
     return Estimate(mean, mean - half, mean + half, len(values))
+
+
+def difference(a: np.ndarray, share_a: float, b: np.ndarray, share_b: float) -> Estimate:
+    """Mean of `a` minus mean of `b`, trials on different splits: Welch's interval with the corrected errors.
+
+    `share_a`, `share_b`: n_test / n_train of each. No interval where one of the two is a single trial.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    mean, n = float(a.mean() - b.mean()), min(len(a), len(b))
+    if n < 2:
+        return Estimate(mean, math.nan, math.nan, n)
+    variances = np.array([_corrected_error(a, share_a) ** 2, _corrected_error(b, share_b) ** 2])
+    if variances.sum() == 0:
+        return Estimate(mean, mean, mean, n)
+    freedom = variances.sum() ** 2 / (variances**2 / [len(a) - 1, len(b) - 1]).sum()
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(variances.sum())
+    return Estimate(mean, mean - half, mean + half, n)
 
 
 def paired_test(a: np.ndarray, b: np.ndarray, test_share: float) -> float:

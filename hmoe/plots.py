@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,36 @@ def accuracies(found: Sequence[RowReport], experiment: Experiment) -> Figure:
     fig, ax = plt.subplots(figsize=(8, 1.2 + 0.34 * len(names)))
     intervals(ax, names, [ours.get(row.name, nothing) for row in experiment.rows], paper)
     ax.set_xlabel("accuracy, percent")
+    return fig
+
+
+def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
+    """Rows named "model, protocol": a group of lines for each protocol, in it a colour for each model.
+
+    A row of which fewer folds are recorded than of another with the same protocol has a hollow mark.
+    """
+    parts = {row.name: row.name.split(", ", 1) for row in found}
+    models = list(dict.fromkeys(model for model, _ in parts.values()))
+    count = Counter(model for model, _ in parts.values())  # the model with most of the protocols says their order
+    protocols = list(dict.fromkeys(name for _, name in sorted(parts.values(), key=lambda part: -count[part[0]])))
+    whole = {name: max(row.accuracy.n for row in found if parts[row.name][1] == name) for name in protocols}
+    fig, ax = plt.subplots(figsize=(8, 1.4 + 0.24 * len(models) * len(protocols)))
+    for row in found:
+        model, protocol = parts[row.name]
+        colour, fill = COLOURS[models.index(model)], "full" if row.accuracy.n == whole[protocol] else "none"
+        y = protocols.index(protocol) + 0.8 * ((models.index(model) + 0.5) / len(models) - 0.5)
+        ax.hlines(y, row.accuracy.low, row.accuracy.high, color=colour, linewidth=5, alpha=0.45)
+        ax.plot(row.accuracy.mean, y, "o", color=colour, markersize=7, fillstyle=fill, markeredgewidth=2)
+    for model, colour in zip(models, COLOURS, strict=False):
+        ax.plot([], [], "o", color=colour, markersize=7, label=model)
+    if any(row.accuracy.n < whole[parts[row.name][1]] for row in found):
+        ax.plot([], [], "o", color=INK, markersize=7, fillstyle="none", markeredgewidth=2, label="some folds only")
+    ax.axvline(paper, color=INK, linewidth=1, linestyle="--", label="the paper's claim")
+    ax.axvline(100 / 6, color=INK, linewidth=1, linestyle=":", label="chance")
+    ax.set_yticks(range(len(protocols)), protocols)
+    ax.set(ylim=(len(protocols) - 0.5, -0.5), xlim=(0, 100), xlabel="accuracy, percent")
+    ax.grid(axis="y", visible=False)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.3, -0.1), ncols=3)
     return fig
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from hmoe.config import Config
 from hmoe.experiments import METRICS, Experiment, Row
 from hmoe.leaking import COPIES
-from hmoe.metrics import Estimate, holm, interval, mcnemar, paired_test
+from hmoe.metrics import Estimate, difference, holm, interval, mcnemar, paired_test
 from hmoe.paths import cache_dir
 from hmoe.store import Store
 
@@ -209,6 +209,14 @@ def _points(higher: RowReport, lower: RowReport, metric: str) -> tuple[Estimate,
     a, b = both[f"{metric}_a"].to_numpy(), both[f"{metric}_b"].to_numpy()
     share = share_tested(both, "_a")
     return interval(a - b, share), paired_test(a, b, share) if len(both) >= LEAST else math.nan
+
+
+def worth(higher: RowReport, lower: RowReport) -> Estimate:
+    """How many points more `higher` has: fold by fold where both were tested on the same folds, else mean by mean."""
+    if set(higher.trials["protocol"]) == set(lower.trials["protocol"]):
+        return _points(higher, lower, "accuracy")[0]
+    sides = [(row.trials["accuracy"].to_numpy(), share_tested(row.trials)) for row in (higher, lower)]
+    return difference(*sides[0], *sides[1])
 
 
 def order(claimed: list[Difference]) -> Verdict:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from hmoe.metrics import Estimate, confusion, holm, interval, mcnemar, paired_test, scores
+from hmoe.metrics import Estimate, confusion, difference, holm, interval, mcnemar, paired_test, scores
 
 EMOTIONS = ("anger", "sadness", "happiness")
 
@@ -94,6 +94,24 @@ def test_the_paired_test_is_a_t_test_where_nothing_is_corrected_and_milder_where
     t = 1.6 / math.sqrt((1 / 5 + 1 / 4) * 1.3)  # differences 1 2 0 3 2: variance (.36 + .16 + 2.56 + 1.96 + .16) / 4
     assert paired_test(a, b, 0.25) == pytest.approx(2 * stats.t.sf(t, 4))
     assert paired_test(a, b, 0.25) == pytest.approx(paired_test(b, a, 0.25))
+
+
+def test_a_difference_of_means_is_welchs_where_nothing_is_corrected_and_wider_where_something_is() -> None:
+    a, b = np.array([80.0, 84, 82, 86, 83]), np.array([30.0, 41, 25, 36])
+    known, voices = difference(a, 0, b, 0), stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+    assert (known.mean, known.low, known.high) == pytest.approx((50, voices.low, voices.high))
+    assert known.n == 4
+    corrected = difference(a, 0.25, b, 0.25)
+    assert corrected.low < known.low
+    mirrored = difference(b, 0.25, a, 0.25)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-corrected.high, -corrected.low))
+    assert math.isnan(difference(a, 0.25, b[:1], 0.25).low)
+    assert difference(a[:1].repeat(3), 0.25, a[:1].repeat(2), 0.25) == Estimate(0, 0, 0, 2)
+
+
+def test_a_difference_is_written_with_its_sign() -> None:
+    assert Estimate(1.24, -0.31, 2.7, 5).signed() == "+1.2 [−0.3, +2.7]"
+    assert Estimate(-2, math.nan, math.nan, 1).signed() == "−2.0"
 
 
 def test_equal_differences_are_certain() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from hmoe import exhibit, plots, probe
+from hmoe import exhibit, plots, probe, report
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.metrics import Estimate
@@ -101,6 +101,27 @@ def test_intervals_mark_our_mean_and_the_paper() -> None:
     plots.intervals(ax, ["full", "less"], [Estimate(80, 75, 85, 5), Estimate(70, 66, 74, 5)], [92.2, float("nan")])
     ours, paper = (line.get_xdata() for line in ax.lines)
     assert list(ours) == [80, 70] and paper[0] == 92.2 and np.isnan(paper[1])
+
+
+def test_by_protocol_each_model_has_a_colour_and_a_row_cut_short_a_hollow_mark() -> None:
+    counts = {"SVM, known": 5, "SVM, new, twice": 4, "TIM-Net, known": 5, "TIM-Net, new, twice": 2}
+    found = [
+        report.RowReport(name, {"accuracy": Estimate(10.0 * k, 10 * k - 1, 10 * k + 1, n)}, {}, pd.DataFrame())
+        for k, (name, n) in enumerate(counts.items(), 1)
+    ]
+    ax = plots.by_protocol(found, 92.2).axes[0]
+    marks = [line for line in ax.lines if len(line.get_xdata()) == 1]
+    assert [(mark.get_xdata()[0], mark.get_fillstyle()) for mark in marks] == [
+        (10, "full"), (20, "full"), (30, "full"), (40, "none"),
+    ]  # fmt: skip
+    assert marks[0].get_color() == marks[1].get_color() != marks[2].get_color() == marks[3].get_color()
+    assert [round(mark.get_ydata()[0]) for mark in marks] == [0, 1, 0, 1]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["known", "new, twice"]
+    further = report.RowReport("TIM-Net, first", {"accuracy": Estimate(5, 4, 6, 5)}, {}, pd.DataFrame())
+    three = plots.by_protocol([*found[:2], further, *found[2:]], 92.2).axes[0].get_yticklabels()
+    assert [label.get_text() for label in three] == ["first", "known", "new, twice"]
+    assert "some folds only" in ax.get_legend_handles_labels()[1]
+    assert "some folds only" not in plots.by_protocol(found[:3], 92.2).axes[0].get_legend_handles_labels()[1]
 
 
 def test_source_is_what_stands_in_the_package(capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,6 +106,19 @@ def test_over_seeds_mcnemar_is_twice_the_median(store: Store) -> None:
     assert cut.mcnemar == pytest.approx(2 * np.median(p_values))
 
 
+def test_what_a_row_is_worth_is_counted_fold_by_fold_where_both_have_the_same_folds(tmp_path: Path) -> None:
+    store, far = Store("c", tmp_path), Row("far", {}, protocol="speaker")
+    for row in (FULL, CUT):
+        write(store, row, ACCURACIES[row.name])
+    write(store, far, [30, 41, 25, 36], protocol="speaker")
+    full, cut, voices = report.rows(store, Experiment("table", "", "", (FULL, CUT, far)))
+    paired = report.worth(full, cut)
+    assert paired == interval(np.array([1, 2, 0, 3, 2]), 0.25)
+    apart = report.worth(full, voices)
+    assert (apart.mean, apart.n) == (50, 4)
+    assert apart.high - apart.low > 2 * (paired.high - paired.low)
+
+
 def test_only_folds_that_both_rows_have_are_compared(tmp_path: Path) -> None:
     store = Store("c", tmp_path)
     write(store, FULL, ACCURACIES["full"])
