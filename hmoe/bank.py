@@ -207,9 +207,13 @@ def heard(samples: np.ndarray, wanted: Features) -> np.ndarray:
 
 
 def at_rate(samples: np.ndarray, wanted: Features) -> np.ndarray:
-    if wanted.sample_rate == CORPUS_RATE:
+    """(S,) samples at the rate of the corpus -> at that of `wanted`, and as many as `wanted.pad_to` says."""
+    if wanted.sample_rate != CORPUS_RATE:
+        samples = librosa.resample(samples, orig_sr=CORPUS_RATE, target_sr=wanted.sample_rate)
+    if wanted.pad_to is None:
         return samples
-    return librosa.resample(samples, orig_sr=CORPUS_RATE, target_sr=wanted.sample_rate)
+    beyond = max(0, len(samples) - wanted.pad_to) // 2
+    return librosa.util.pad_center(samples[beyond : beyond + wanted.pad_to], size=wanted.pad_to)
 
 
 def sidecar(path: Path) -> Path:

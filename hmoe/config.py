@@ -70,6 +70,7 @@ class Features(Section):
     deltas: bool = True  # first and second differences of the MFCC: D_mfcc = 3 * n_mfcc
     n_mels: int = Field(128, gt=0)
     n_chroma: int = Field(12, gt=0)
+    pad_to: int | None = Field(None, gt=0)  # samples: cut, or padded with silence, on both sides; None: as it is
 
     @property
     def dims(self) -> dict[str, int]:

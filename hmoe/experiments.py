@@ -61,10 +61,10 @@ FRAMES = {"reading": "frames", "frame_stride": 8, "d_model": 64, "d_selected": 6
 
 # What the peers' publications share: Adam at a constant rate, no augmentation.
 PUBLISHED = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "lr_decay": 1.0, "augment": ()}
-# CPAC and TIM-Net: 39 MFCC at 22.05 kHz by librosa's default window.
+# CPAC and TIM-Net: 39 raw MFCC at 22.05 kHz by librosa's default window, 172 frames of every utterance.
 MFCC_39 = {
     "reading": "frames", "modalities": ("mfcc",), "sample_rate": 22_050, "window": 2048, "n_fft": 2048, "hop": 512,
-    "n_mfcc": 39, "deltas": False,
+    "n_mfcc": 39, "deltas": False, "pad_to": 88_000, "standardise": False,
 }  # fmt: skip
 
 LIBRARY = "scikit-learn's defaults, on unscaled features (Q13)"

@@ -57,6 +57,25 @@ def expected_frames(corpus: Corpus, i: int, copy: int, config: Config = CONFIG) 
     return features.extract(augment.apply(corpus.waveform(i), drawn, 16_000), config)
 
 
+@pytest.mark.parametrize("excess", [-301, 0, 300, 301])
+def test_pad_to_cuts_or_pads_both_sides_alike(excess: int) -> None:
+    wanted = Config(pad_to=4000)
+    samples = np.arange(1, 4001 + excess, dtype=np.float32)
+    found = bank.at_rate(samples, wanted)
+    before = abs(excess) // 2
+    if excess < 0:
+        assert not found[:before].any() and (found[before : before + len(samples)] == samples).all()
+        assert not found[before + len(samples) :].any()
+    else:
+        assert (found == samples[before : before + 4000]).all()
+    assert len(found) == 4000
+
+
+def test_pad_to_counts_samples_of_the_features_own_rate() -> None:
+    at_22 = Config(pad_to=88_000, sample_rate=22_050, hop=512, n_fft=2048, window=2048)
+    assert len(bank.heard(np.zeros(16_000, np.float32), at_22)) == 172
+
+
 def test_it_holds_the_features_of_every_utterance_and_copy(corpus: Corpus) -> None:
     built = build_quietly(corpus, frames=True)
     assert built.ids == [f"u{i}" for i in range(5)] and built.copies == 2

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
+from torch import Tensor, nn
 
 from hmoe.config import Config
 from hmoe.experiments import BASELINES, PARROT, SPEAKERS, TABLE_2
@@ -139,10 +139,20 @@ def test_reverse_turns_the_real_frames_alone() -> None:
 
 
 def test_cpac_has_the_published_count() -> None:
-    """321,799 counts what Keras counts: running statistics too."""
-    model = build(CONFIGS["CPAC"], C)
-    running = sum(tensor.numel() for key, tensor in model.named_buffers() if "running" in key)
-    assert count_parameters(model) + running == 321_799
+    """321,799 counts what Keras counts: a running mean and variance of each channel of three convolutions too."""
+    assert count_parameters(build(CONFIGS["CPAC"], C)) + 3 * 2 * 64 == 321_799
+
+
+def test_cpac_normalises_as_a_batch_norm_that_never_learnt_its_statistics() -> None:
+    """What is left in training of Keras's layer, called with `training=False`: its scale and shift."""
+    torch.manual_seed(0)
+    ours = build(CONFIGS["CPAC"], C).convolutions[0].train()
+    nn.init.normal_(ours.scale), nn.init.normal_(ours.shift)
+    plain, norm = nn.Conv2d(1, 64, 3), nn.BatchNorm2d(64, eps=1e-3).eval()
+    plain.load_state_dict({name: getattr(ours, name) for name in ("weight", "bias")})
+    norm.load_state_dict({"weight": ours.scale, "bias": ours.shift}, strict=False)
+    image = 5 + 3 * torch.randn(4, 1, 20, 12)
+    torch.testing.assert_close(ours(image), norm(plain(image)), atol=1e-4, rtol=1e-4)
 
 
 def test_cpac_sees_102_capsules_of_64_whatever_the_length() -> None:
@@ -174,12 +184,23 @@ def test_routing_goes_where_votes_agree() -> None:
     assert first > 0.99 and second < 0.01
 
 
+def test_routing_forgets_the_round_before() -> None:
+    """Their code replaces the agreement, and measures it with capsules of norm 1: twice the votes, twice the logits."""
+    votes = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    agreement = torch.zeros(2, 5, 3)
+    for _ in range(2):
+        capsules = (agreement.softmax(-1)[..., None] * votes).sum(1)
+        agreement = (votes * (capsules / capsules.norm(dim=-1, keepdim=True))[:, None]).sum(-1)
+    torch.testing.assert_close(route(votes), squash((agreement.softmax(-1)[..., None] * votes).sum(1)))
+
+
 def test_margin_loss_by_hand() -> None:
     probabilities, one_hot = torch.tensor([[0.6, 0.3, 0.1]]), torch.tensor([[1.0, 0.0, 0.0]])
     assert margin_loss(probabilities, one_hot).item() == pytest.approx(0.3**2 + 0.5 * 0.2**2)
-    squared = (0.4**2 + 0.3**2 + 0.1**2) / 3
-    loss = CPAC.loss(probabilities.log(), torch.tensor([0])).item()
-    assert loss == pytest.approx(0.09 + 0.02 + 0.392 * squared, rel=1e-5)
+    wanted = torch.tensor([[0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3]])  # its labels are smoothed
+    squared = (wanted - probabilities).square().mean()
+    loss = CPAC.loss(probabilities.log(), torch.tensor([0]))
+    torch.testing.assert_close(loss, margin_loss(probabilities, wanted) + 0.392 * squared)
 
 
 # --- TIM-Net ----------------------------------------------------------------------------------------------------------

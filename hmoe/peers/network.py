@@ -44,6 +44,8 @@ class FrameNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        if mask.all():  # the same, without picking frames out and putting them back
+            return super().forward(x.flatten(0, -2)).view_as(x)
         real = x[mask]
         result = torch.zeros_like(x)
         result[mask] = super().forward(real.flatten(0, -2)).view_as(real)
@@ -56,6 +58,14 @@ def reverse(x: Tensor, lengths: Tensor) -> Tensor:
     t = torch.arange(T, device=x.device)
     mirrored = torch.where(t < lengths[:, None], lengths[:, None] - 1 - t, t)
     return x.gather(1, mirrored[..., None].expand_as(x))
+
+
+def glorot(module: nn.Module) -> None:
+    """Where Keras starts: uniform weights after Glorot and Bengio 2010, biases of zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
 
 def halved(lengths: Tensor) -> Tensor:
