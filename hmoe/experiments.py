@@ -269,6 +269,7 @@ PROTOCOLS = Experiment(
         for name, changes in _WITNESSES
         for title, protocol, further in (
             ("best epoch on the test fold", "stratified-5", {"selection": "test"}),
+            ("last epoch", "stratified-5", {"selection": "last"}),
             ("nested selection", "stratified-5", {}),
             ("augmented before the split", "augment-then-split-5", _COPIED),
             ("augmented before the split, clean copies", "augment-then-split-5-clean", _COPIED),

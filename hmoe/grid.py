@@ -140,8 +140,8 @@ def run(
     """Run what the store does not hold yet; returns how many trials were computed. A trial that fails stops no other.
 
     Two rows with the same configuration, protocol, seed and fold (the full model stands in several tables) are one
-    training and two records; so are two protocols that differ in what they score (`leaking.CLEAN`). `workers`
-    defaults to the cores; `scheduler` is the address of a Dask cluster.
+    training and two records; so are two protocols that differ in what they score (`leaking.CLEAN`), and the last epoch
+    and that which the test fold selects. `workers` defaults to the cores; `scheduler` is the address of a Dask cluster.
     """
     store.probe()  # before hours of work
     introduce(wanted, corpus, store)
@@ -214,8 +214,10 @@ def _computation(trial: Trial) -> tuple[str, ...]:
 
 
 def _training(trial: Trial) -> tuple[str, ...]:
-    """Trials in which this is equal train the same model; what they test may differ."""
-    return _computation(replace(trial, protocol=trial.protocol.removesuffix(CLEAN)))
+    """Trials in which this is equal train the same model; what they test of it may differ."""
+    selection = "last" if trial.config.selection == "test" else trial.config.selection
+    config = trial.config.replace(selection=selection)
+    return _computation(replace(trial, protocol=trial.protocol.removesuffix(CLEAN), config=config))
 
 
 def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...], str | None]:
@@ -248,6 +250,7 @@ Task = tuple[list[Trial], Corpus, Bank | Embeddings, Store]
 
 def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> str | TrainingError:
     """Runs a task, and records it. Returns what to tell of it, or why it failed."""
+    group = sorted(group, key=lambda trial: trial.config.selection != "test")  # whose training has both epochs
     first = group[0]
     try:
         if first.protocol == robustness.PROTOCOL:

@@ -42,6 +42,7 @@ class Run:
     best: tuple[float, float] = (-math.inf, -math.inf)  # held-out accuracy, minus held-out loss
     history: list[dict[str, float]] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict, repr=False)  # of the best epoch
+    last: dict[str, Tensor] = field(default_factory=dict, repr=False)  # of the last one, where the best was kept
 
 
 def fit(
@@ -99,6 +100,7 @@ def fit(
             save_checkpoint(checkpoint, model, optimizer, run)
 
     if held_out is not None and run.weights:
+        run.last = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(run.weights)
     else:
         run.best_epoch = run.epoch

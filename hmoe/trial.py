@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -114,18 +114,24 @@ class Outcome:
 
 
 def run_trials(trials: list[Trial], corpus: Corpus, bank: Bank, checkpoint: Path | None = None) -> list[Outcome]:
-    """Run trials that train the same: one training, on one thread, and an outcome for each protocol that scores it.
+    """Run trials that train the same: one training, on one thread, and an outcome for each way to score it.
 
+    The first trial is trained; of its model the others test another fold, or, if it keeps the best epoch, the last one.
     The same trial gives the same bits on the same CPU, whoever shares its training.
     """
     start, code = time.perf_counter(), commit()  # what runs, whatever is committed while it does
-    found: dict[str, Outcome] = {}
+    ways = {(trial.protocol, trial.config.selection): trial for trial in trials}
+    found: dict[tuple[str, str], Outcome] = {}
     with one_thread():
         model, run, _ = fit_split(trials[0], corpus, bank, checkpoint)
-        for protocol, trial in {trial.protocol: trial for trial in trials}.items():
+        for way in sorted(ways, key=lambda way: way[1] == "last"):
+            trial = ways[way]
+            if trial.config.selection == "last" and run.last:
+                model.load_state_dict(run.last)
+                run = replace(run, best_epoch=run.epoch, last={})
             y_hat = classes(model, inputs_of(trial, corpus, bank), trial.split.test)
-            found[protocol] = outcome(trial, corpus, model, run, y_hat, start, code)
-    return [found[trial.protocol] for trial in trials]
+            found[way] = outcome(trial, corpus, model, run, y_hat, start, code)
+    return [found[trial.protocol, trial.config.selection] for trial in trials]
 
 
 def outcome(

@@ -27,6 +27,7 @@ from hmoe.experiments import Experiment, Row
 from hmoe.inputs import Inputs
 from hmoe.mamba import decayed
 from hmoe.model import HMoESiMBA
+from hmoe.store import Store
 from hmoe.train import Run, batches, fit, load_checkpoint, one_thread, predict, save_checkpoint
 from hmoe.trial import Trial, fit_split, run_trials
 
@@ -318,6 +319,27 @@ def test_a_trial_gives_the_same_bits_twice_and_counts_what_it_tested(tiny_corpus
     right = sum(a == b for a, b in zip(first.said["predicted"], first.said["actual"], strict=True))
     assert first.columns["accuracy"] == pytest.approx(100 * right / 6, abs=1e-4)
     assert first.said["letters"] == "a=anger b=sadness c=neutral"
+
+
+def test_the_last_epoch_shares_the_training_of_the_one_that_the_test_fold_selects(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    config = {**tiny.SMALL, "epochs": 7}
+    names = ("last", "test", "nested")
+    rows = tuple(Row(name, {**config, "selection": name}) for name in names)
+    wanted = grid.trials([Experiment("e", "", "", rows)], tiny_corpus, grid.PROFILES["full"], [0], folds=["0", "1"])
+    together, apart = (Store("tiny", tmp_path / name) for name in ("together", "apart"))
+    assert grid.run(wanted, tiny_corpus, together, workers=1, progress=False) == 4  # one for two, and nested: two folds
+    for trial in wanted:
+        grid.run([trial], tiny_corpus, apart, workers=1, progress=False)
+    for read in (lambda store: store.read("e"), lambda store: store.predictions("e")):
+        one, other = (
+            read(store).drop(columns=["seconds", "date"], errors="ignore").sort_values(["row", "fold"])
+            for store in (together, apart)
+        )
+        assert one.to_csv(index=False) == other.to_csv(index=False)
+    epochs = together.read("e").set_index(["row", "fold"])["best_epoch"]
+    assert (epochs["last"] == 7).all() and (epochs["test"] < 7).any()  # or this test could not fail
 
 
 class Poisoned(Bank):
