@@ -9,8 +9,9 @@ import pandas as pd
 import yaml
 
 from hmoe import corpora, report, runs
+from hmoe.bench_cost import exponent
 from hmoe.config import Config
-from hmoe.exhibit import Table
+from hmoe.exhibit import Table, measured
 from hmoe.experiments import AUDITS, EXPERIMENTS, Row, experiment
 from hmoe.paths import DATA
 from hmoe.protocols import PROTOCOLS
@@ -22,6 +23,7 @@ from hmoe.report import (
     PARTLY,
     REPRODUCED,
     SUPPORTED,
+    UNDECIDED,
     UNMEASURED,
     Difference,
     RowReport,
@@ -34,7 +36,8 @@ from hmoe.store import Store
 
 NEVER, CONTRADICTED = "never measured in the paper", "contradicted by the corpus"
 WORDS = (
-    REPRODUCED, SUPPORTED, PARTLY, NOISE, NOT_SUPPORTED, NOT_REPRODUCED, CONTRADICTED, FEW, UNMEASURED, NEVER,
+    REPRODUCED, SUPPORTED, PARTLY, UNDECIDED, NOISE, NOT_SUPPORTED, NOT_REPRODUCED, CONTRADICTED, FEW, UNMEASURED,
+    NEVER,
 )  # fmt: skip
 
 
@@ -51,6 +54,7 @@ class Claim:
     above: tuple = ()
     protocols: tuple = ()
     corpus: str = ""
+    cost: str = ""
     never: str = ""
 
 
@@ -81,10 +85,16 @@ class Records:
         return next((each for each in self.found[name] if each.name == row), None)
 
     def under(self, name: str, row: str, protocol: str) -> RowReport | None:
-        """The row as recorded under another protocol than its own."""
+        """The row's configuration under another protocol than its own, whichever experiment recorded it."""
         chosen = experiment(name)
         alone = replace(chosen, rows=(replace(chosen.row(row), protocol=protocol),), reference="")
-        return next(iter(rows(self.store, alone, self.config)), None)
+        if own := rows(self.store, alone, self.config):
+            return own[0]
+        wanted, paper = self.config(chosen.row(row)).key(), chosen.row(row).paper
+        for found in (each for some in self.found.values() for each in some):
+            if (found.trials["config"].iloc[0], found.trials["protocol"].iloc[0]) == (wanted, protocol):
+                return replace(found, name=row, paper=paper)
+        return None
 
 
 def evidence(claim: Claim, records: Records) -> list[Evidence]:
@@ -104,6 +114,8 @@ def evidence(claim: Claim, records: Records) -> list[Evidence]:
         result.append(_number(f"{row}, {PROTOCOLS[protocol].title}", "accuracy", paper, found))
     if claim.corpus:
         result += FACTS[claim.corpus]()
+    if claim.cost:
+        result += COSTS[claim.cost](measured(f"cost-{claim.cost}", records.store.root)[0])
     if claim.never:
         result.append(Evidence("–", "no measurement", "–", Verdict(NEVER, claim.never[0].lower() + claim.never[1:-1])))
         if len(result) == 1:
@@ -121,6 +133,8 @@ def _number(what: str, metric: str, row: Row, found: RowReport | None) -> Eviden
 
 def _order(rows: dict[str, list[str]], metrics: list[str], verdict: Verdict) -> Evidence:
     what = ". ".join(f"{higher} above {'; '.join(lowers)}" for higher, lowers in rows.items())
+    if len(rows) > 3 and len(metrics) == 1:
+        what = "all of the following"
     return Evidence(what + f", in {len(metrics)} metrics" * (len(metrics) > 1), "all", "–", verdict)
 
 
@@ -165,6 +179,54 @@ def _folds() -> Iterator[Evidence]:
 FACTS: dict[str, Callable[[], Iterator[Evidence]]] = {"seconds": _seconds, "balance": _balance, "folds": _folds}
 
 
+ATTENTION, SIMBA = "attention", "SiMBA"  # parts that `bench_cost` measures
+
+
+def _compared(what: str, ratio: float, against: str) -> Evidence:
+    """Ours by theirs, where the paper claims less."""
+    verdict = Verdict(SUPPORTED, "less") if ratio < 1 else Verdict(NOT_SUPPORTED, "no less")
+    return Evidence(what, "less", f"{ratio:.3g} times {against}", verdict)
+
+
+def _by_length(table: pd.DataFrame) -> Iterator[Evidence]:
+    if table.empty:
+        return
+    parts = {part: lines.set_index("L")["step_s"] for part, lines in table.groupby("part")}
+    grows = {part: exponent(seconds.index.to_series(), seconds) for part, seconds in parts.items()}
+    near = SUPPORTED if grows[SIMBA] < 1.5 else NOT_SUPPORTED
+    why = f"nearer to linear than to quadratic; self-attention's grows with the power {grows[ATTENTION]:.2f}"
+    said = f"the power {grows[SIMBA]:.2f} of the length, L = {min(parts[SIMBA].index)} to {max(parts[SIMBA].index)}"
+    yield Evidence(
+        "growth of the time of a training step of SiMBA",
+        "N log N",
+        said,
+        Verdict(near, why if near == SUPPORTED else said),
+    )
+    for L in (200, max(parts[SIMBA].index)):
+        what = f"time of a training step of SiMBA at {L:,} frames ({L / 100:g} s of speech)"
+        yield _compared(what, parts[SIMBA][L] / parts[ATTENTION][L], "that of fused self-attention")
+
+
+def _by_row(table: pd.DataFrame) -> Iterator[Evidence]:
+    if table.empty:
+        return
+    count = table.set_index("row")["operations"]
+    for reading in ("", " (frames)"):
+        ours, theirs = f"HMoE-SiMBA{reading}", f"Transformer{reading}"
+        what = f"operations of {ours} for 2 s of speech"
+        yield _compared(what, count[ours] / count[theirs], f"those of {theirs}, of like size")
+
+
+def _real_time(table: pd.DataFrame) -> Iterator[Evidence]:
+    for row, total in table[["row", "total"]].itertuples(index=False) if len(table) else ():
+        yield _compared(f"from file to label by {row}, on one core", total, "the length of the speech")
+
+
+COSTS: dict[str, Callable[[pd.DataFrame], Iterator[Evidence]]] = {
+    "length": _by_length, "rows": _by_row, "real-time": _real_time,
+}  # fmt: skip
+
+
 def table(chapter: str, records: Records) -> Table:
     """The claims that a chapter measures: a line for each measurement."""
     lines = [
@@ -191,13 +253,16 @@ def recorded(some: list[Claim], records: Records) -> str:
         for said in claim.above:
             ranked = {row for higher, lowers in said["rows"].items() for row in (higher, *lowers)}
             used.setdefault(said["experiment"], []).extend(records.row(said["experiment"], row) for row in ranked)
-        for name, row, protocol in claim.protocols:
-            used.setdefault(name, []).append(records.under(name, row, protocol))
+        for found in (records.under(*said) for said in claim.protocols):
+            if found is not None:
+                used.setdefault(found.trials["experiment"].iloc[0], []).append(found)
     lines = []
     for name, found in used.items():
         once = {(row.name, row.trials["protocol"].iloc[0]): row for row in found if row is not None}
         lines.append(report.provenance(records.store, experiment(name), list(once.values())))
     lines += ["the list of files of CASIA that comes with the book"] * any(claim.corpus for claim in some)
+    for name in dict.fromkeys(claim.cost for claim in some if claim.cost):
+        lines.append(measured(f"cost-{name}", records.store.root)[1].removesuffix("."))
     return "; ".join(lines)
 
 
@@ -212,7 +277,7 @@ def page(store: Store) -> str:
         if said:
             named = [f"{{ref}}`{id} <claim-{id.lower()}>`" for id in said]
             lines.append(f"| {word} | {', '.join(named)} |")
-    sections = (_section(claim, measured, recorded([claim], records)) for claim, measured in found.values())
+    sections = (_section(claim, said, recorded([claim], records)) for claim, said in found.values())
     return "\n".join([*lines, "", *sections])
 
 

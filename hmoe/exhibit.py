@@ -72,9 +72,9 @@ def recorded(found: Sequence[RowReport], experiment: Experiment) -> str:
     return report.provenance(found[0].store, experiment, list(found)) if found else "Nothing recorded yet."
 
 
-def measured(name: str) -> tuple[pd.DataFrame, str]:
+def measured(name: str, root: Path | None = None) -> tuple[pd.DataFrame, str]:
     """`results/bench/<name>.csv` and one line about it: how many measurements, on what, at which commit and date."""
-    path = results_dir() / "bench" / f"{name}.csv"
+    path = (root or results_dir()) / "bench" / f"{name}.csv"
     if not path.exists():
         return pd.DataFrame(), "Nothing recorded yet: hmoe bench."
     table = pd.read_csv(path, keep_default_na=False, na_values=[""])

@@ -64,17 +64,17 @@ def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
     models = list(dict.fromkeys(model for model, _ in parts.values()))
     count = Counter(model for model, _ in parts.values())  # the model with most of the protocols says their order
     protocols = list(dict.fromkeys(name for _, name in sorted(parts.values(), key=lambda part: -count[part[0]])))
-    whole = {name: max(row.accuracy.n for row in found if parts[row.name][1] == name) for name in protocols}
+    whole = {name: max(len(row.trials) for row in found if parts[row.name][1] == name) for name in protocols}
     fig, ax = plt.subplots(figsize=(8, 1.4 + 0.24 * len(models) * len(protocols)))
     for row in found:
         model, protocol = parts[row.name]
-        colour, fill = COLOURS[models.index(model)], "full" if row.accuracy.n == whole[protocol] else "none"
+        colour, fill = COLOURS[models.index(model)], "full" if len(row.trials) == whole[protocol] else "none"
         y = protocols.index(protocol) + 0.8 * ((models.index(model) + 0.5) / len(models) - 0.5)
         ax.hlines(y, row.accuracy.low, row.accuracy.high, color=colour, linewidth=5, alpha=0.45)
         ax.plot(row.accuracy.mean, y, "o", color=colour, markersize=7, fillstyle=fill, markeredgewidth=2)
     for model, colour in zip(models, COLOURS, strict=False):
         ax.plot([], [], "o", color=colour, markersize=7, label=model)
-    if any(row.accuracy.n < whole[parts[row.name][1]] for row in found):
+    if any(len(row.trials) < whole[parts[row.name][1]] for row in found):
         ax.plot([], [], "o", color=INK, markersize=7, fillstyle="none", markeredgewidth=2, label="some folds only")
     ax.axvline(paper, color=INK, linewidth=1, linestyle="--", label="the paper's claim")
     ax.axvline(100 / 6, color=INK, linewidth=1, linestyle=":", label="chance")

@@ -66,7 +66,9 @@ def test_the_claims_are_numbered_without_a_gap_and_say_who_says_so() -> None:
     assert [claim.id for claim in CLAIMS] == [f"C{i}" for i in range(1, len(CLAIMS) + 1)]
     for claim in CLAIMS:
         assert claim.words and re.search(r"§\d|abstract|table \d|fig. \d", claim.where)
-        assert claim.numbers or claim.above or claim.protocols or claim.corpus or claim.never, f"{claim.id}: unmeasured"
+        assert claim.numbers or claim.above or claim.protocols or claim.corpus or claim.cost or claim.never, (
+            f"{claim.id}: unmeasured"
+        )
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
@@ -81,6 +83,7 @@ def test_a_claim_names_a_chapter_and_rows_that_are_there(claim: Claim) -> None:
     for name, row, protocol in claim.protocols:
         assert EXPERIMENTS[name].row(row) and protocol in PROTOCOLS
     assert claim.corpus in ("", *claims.FACTS)
+    assert claim.cost in ("", *claims.COSTS)
 
 
 def test_every_row_with_a_number_in_the_paper_and_every_figure_is_in_a_claim() -> None:
@@ -203,6 +206,33 @@ def test_another_protocol_is_read_from_the_same_records(store: Store) -> None:
     assert records.row("table2", "HMoE-SiMBA").accuracy.mean == pytest.approx(80)
     assert records.under("table2", "HMoE-SiMBA", "speaker").accuracy.mean == pytest.approx(40)
     assert records.under("table2", "HMoE-SiMBA", "sentence-5") is None
+
+
+def test_another_protocol_is_found_where_another_experiment_recorded_it(store: Store) -> None:
+    put(store, "protocols", "HMoE-SiMBA, new speaker", luck(40, 4))
+    found = Records(store).under("table2", "HMoE-SiMBA", "speaker")
+    assert found.accuracy.mean == pytest.approx(40)
+    assert found.judge("accuracy").word == NOT_REPRODUCED  # of the paper's number for the row of Table 2
+    (claim,) = (claim for claim in CLAIMS if claim.protocols)
+    assert "results/casia/protocols.csv" in claims.recorded([claim], Records(store))
+
+
+def test_costs_are_compared_with_what_the_paper_claims_less_of() -> None:
+    lengths = [100, 200, 2000, 20_000]
+    table = pd.DataFrame({"part": ["SiMBA"] * 4 + ["attention"] * 4, "L": lengths * 2})
+    table["step_s"] = [2e-5 * L for L in lengths] + [1e-7 * L**2 for L in lengths]  # equal at 200
+    growth, short, long = claims.COSTS["length"](table)
+    assert growth.verdict.word == SUPPORTED and "the power 1.00 of the length" in growth.ours
+    assert "power 2.00" in growth.verdict.why
+    assert (short.ours.split()[0], short.verdict.word) == ("1", NOT_SUPPORTED)
+    assert (long.ours.split()[0], long.verdict.word) == ("0.01", SUPPORTED)
+    table["step_s"] = table["L"] ** 2.0
+    assert next(claims.COSTS["length"](table)).verdict.word == NOT_SUPPORTED
+    rows = ["HMoE-SiMBA", "Transformer", "HMoE-SiMBA (frames)", "Transformer (frames)"]
+    fewer, more = claims.COSTS["rows"](pd.DataFrame({"row": rows, "operations": [1, 2, 6, 3]}))
+    assert (fewer.verdict.word, more.verdict.word) == (SUPPORTED, NOT_SUPPORTED) and more.ours.startswith("2 times")
+    slow, fast = claims.COSTS["real-time"](pd.DataFrame({"row": ["a", "b"], "total": [1.5, 0.1]}))
+    assert (slow.verdict.word, fast.verdict.word) == (NOT_SUPPORTED, SUPPORTED)
 
 
 def test_rows_of_another_configuration_are_not_mixed_in(store: Store) -> None:

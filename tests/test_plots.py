@@ -106,7 +106,9 @@ def test_intervals_mark_our_mean_and_the_paper() -> None:
 def test_by_protocol_each_model_has_a_colour_and_a_row_cut_short_a_hollow_mark() -> None:
     counts = {"SVM, known": 5, "SVM, new, twice": 4, "TIM-Net, known": 5, "TIM-Net, new, twice": 2}
     found = [
-        report.RowReport(name, {"accuracy": Estimate(10.0 * k, 10 * k - 1, 10 * k + 1, n)}, {}, pd.DataFrame())
+        report.RowReport(
+            name, {"accuracy": Estimate(10.0 * k, 10 * k - 1, 10 * k + 1, 4)}, {}, pd.DataFrame(index=range(n))
+        )
         for k, (name, n) in enumerate(counts.items(), 1)
     ]
     ax = plots.by_protocol(found, 92.2).axes[0]
@@ -117,7 +119,7 @@ def test_by_protocol_each_model_has_a_colour_and_a_row_cut_short_a_hollow_mark()
     assert marks[0].get_color() == marks[1].get_color() != marks[2].get_color() == marks[3].get_color()
     assert [round(mark.get_ydata()[0]) for mark in marks] == [0, 1, 0, 1]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["known", "new, twice"]
-    further = report.RowReport("TIM-Net, first", {"accuracy": Estimate(5, 4, 6, 5)}, {}, pd.DataFrame())
+    further = report.RowReport("TIM-Net, first", {"accuracy": Estimate(5, 4, 6, 5)}, {}, pd.DataFrame(index=range(5)))
     three = plots.by_protocol([*found[:2], further, *found[2:]], 92.2).axes[0].get_yticklabels()
     assert [label.get_text() for label in three] == ["first", "known", "new, twice"]
     assert "some folds only" in ax.get_legend_handles_labels()[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,37 @@ def test_what_a_row_is_worth_is_counted_fold_by_fold_where_both_have_the_same_fo
     apart = report.worth(full, voices)
     assert (apart.mean, apart.n) == (50, 4)
     assert apart.high - apart.low > 2 * (paired.high - paired.low)
+
+
+def test_where_speaker_and_sentence_are_new_each_speaker_counts_once(tmp_path: Path) -> None:
+    store, both = Store("c", tmp_path), Row("both", {}, protocol="speaker-sentence")
+    by_speaker = {"ann": [30, 40, 50], "bob": [50, 50, 50], "cat": [55, 35, 45]}
+    for speaker, accuracies in by_speaker.items():
+        for k, accuracy in enumerate(accuracies):
+            write(store, both, [accuracy], protocol="speaker-sentence", fold=f"{speaker}-{k}")
+    (found,) = report.rows(store, Experiment("table", "", "", (both,)))
+    wide = interval(np.array([40.0, 50, 45]), 1 / 2)  # one voice tests what two have taught
+    assert (found.accuracy.mean, found.accuracy.n) == (45, 3)
+    assert (found.accuracy.low, found.accuracy.high) == pytest.approx((wide.low, wide.high))
+    assert len(found.trials) == 9 and report.table([found], Experiment("table", "", "", (both,)))["trials"].item() == 9
+
+
+def test_a_wide_interval_reproduces_nothing(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    write(store, FULL, [60, 95, 82, 70, 99])
+    (found,) = report.rows(store, Experiment("table", "", "", (FULL,)))
+    assert found.accuracy.holds(82.0)
+    assert found.judge("accuracy").word == report.UNDECIDED
+    assert re.search(r"inside our interval, \d+\.\d points to either side", found.verdict)
+
+
+def test_four_speakers_are_a_whole_and_four_folds_are_not(tmp_path: Path) -> None:
+    store, voice = Store("c", tmp_path), Row("voice", {}, {"accuracy": 92.2}, protocol="speaker")
+    write(store, voice, [30, 31, 32, 33], protocol="speaker")
+    write(store, FULL, [30, 31, 32, 33])
+    voices, folds = report.rows(store, Experiment("table", "", "", (voice, FULL)))
+    assert voices.judge("accuracy").word == report.NOT_REPRODUCED
+    assert folds.judge("accuracy").word == report.FEW
 
 
 def test_only_folds_that_both_rows_have_are_compared(tmp_path: Path) -> None:
