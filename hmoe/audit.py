@@ -104,15 +104,16 @@ def difference(claimed: float, a: float, b: float) -> bool:
 CHECKS = (granularity, accuracy_is_mean_of_classes, accuracy_is_recall, f1_is_harmonic_mean, offsets_agree)
 
 
-def audit(table: pd.DataFrame) -> pd.DataFrame:
-    """All checks on all rows: one line a finding."""
-    return pd.DataFrame([asdict(finding) for check in CHECKS for finding in check(table)])
+def audit(table: pd.DataFrame, repeats: int = 1) -> pd.DataFrame:
+    """All checks on all rows, if each number is the average of so many runs: one line a finding."""
+    findings = [*granularity(table, repeats=repeats), *(each for check in CHECKS[1:] for each in check(table))]
+    return pd.DataFrame(map(asdict, findings))
 
 
-def impossible(table: pd.DataFrame) -> pd.DataFrame:
+def impossible(table: pd.DataFrame, repeats: int = 1) -> pd.DataFrame:
     """Booleans in the shape of `table`: the cells that some check rules out."""
     marks = pd.DataFrame(False, index=table.index, columns=table.columns)
-    findings = audit(table)
+    findings = audit(table, repeats)
     for finding in findings[~findings["possible"]].itertuples():
         marks.loc[finding.row, finding.column] = True
     return marks

@@ -49,7 +49,9 @@ class Format(StrEnum):
 
 
 CorpusName = Annotated[str, typer.Option("--corpus", "-c", help="Which corpus; `hmoe corpus names` lists them.")]
-Root = Annotated[Path | None, typer.Option("--root", "-r", help="Its folder or archive; else $HMOE_<NAME>.")]
+Root = Annotated[
+    Path | None, typer.Option("--root", "-r", help="Its folder or archive; else $HMOE_CASIA and the like.")
+]
 ProfileName = Annotated[str, typer.Option("--profile", "-p", help="`fast` to read along, `full` for the record.")]
 Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda or cuda:1.", callback=usable)]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Processes; default: one a core.")]

@@ -53,6 +53,8 @@ def headline(store: Store) -> str:
     lines = ["| row of Table 2 | the paper, % | ours, % with 95 % interval | verdict |", "|---|---|---|---|"]
     for row in recorded:
         lines.append(f"| {row.name} | {row.paper.get('accuracy', '–')} | {row.accuracy} | {row.verdict} |")
+    budgets = [f"{row.name} ({row.note})" for row in experiment("table2").rows if "epochs instead" in row.note]
+    lines += ["", f"Trained for less than was published, so no more than a lower bound: {'; '.join(budgets)}."]
     lines += ["", report.provenance(store, experiment("table2"), recorded), "", *strangers(store)]
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ from hmoe import metrics, peers
 from hmoe.bank import Bank
 from hmoe.config import Config
 from hmoe.corpora import Corpus
+from hmoe.errors import TrainingError
 from hmoe.inputs import Inputs
 from hmoe.leaking import CLEAN, LEAKING, UnrolledInputs, unrolled
 from hmoe.model import count_parameters
@@ -94,7 +95,9 @@ def fit_split(
 
 
 def vectors(inputs: Inputs, rows: np.ndarray, copy: int = 0) -> np.ndarray:
-    """(len(rows), D), as scikit-learn reads them."""
+    """(len(rows), D), as scikit-learn reads them. TrainingError for frames: it would read the first one alone."""
+    if inputs.reading == "frames":
+        raise TrainingError("reading 'frames'", "the model reads one vector an utterance", "--set reading=statistics")
     return inputs.batch(rows, np.full(len(rows), copy))[0][:, 0].cpu().numpy()
 
 

@@ -66,6 +66,19 @@ def test_the_best_of_other_readings_is_named_without_those_that_contradict_the_p
     assert "(“Q4: plain experts”) reaches 82.0" in letter
 
 
+def test_what_simba_is_worth_given_frames_is_said_once_both_rows_are_recorded(store: Store) -> None:
+    for row in experiment("table3").rows:
+        write(store, "table3", row.name, [70, 72, 74, 76, 78])
+
+    def said() -> str:
+        return next(each for each in found.sentences(found.Recorded(store)) if each.startswith("Of Table 3"))
+
+    assert "iven frames" not in said()
+    write(store, "table3_frames", "Full model", [80, 82, 84, 86, 88])
+    write(store, "table3_frames", "w/o SiMBA", [70, 73, 74, 75, 78])
+    assert re.search(r"Given frames, removing SiMBA costs \+10\.0 \[.*\] points \(the paper: 2\.7\)", said())
+
+
 def test_the_number_to_cite_is_that_of_a_new_voice(store: Store) -> None:
     cited = found.cite(found.Recorded(store))
     assert cited.startswith("Cite **35.0 [")

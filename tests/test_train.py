@@ -342,6 +342,17 @@ def test_the_last_epoch_shares_the_training_of_the_one_that_the_test_fold_select
     assert (epochs["last"] == 7).all() and (epochs["test"] < 7).any()  # or this test could not fail
 
 
+def test_a_model_of_vectors_refuses_frames_rather_than_read_the_first_and_stops_no_other(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    rows = (Row("svm", {"model": "svm", "reading": "frames", "augment": ()}), Row("full", tiny.SMALL))
+    wanted = grid.trials([Experiment("e", "", "", rows)], tiny_corpus, grid.PROFILES["full"], [0], folds=["0"])
+    store = Store("tiny", tmp_path)
+    with pytest.raises(TrainingError, match="row 'svm'.* reading 'frames': the model reads one vector an utterance"):
+        grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
+    assert set(store.read("e")["row"]) == {"full"}
+
+
 class Poisoned(Bank):
     """A bank that will not give the rows in `forbidden`, though features are the same."""
 
