@@ -12,7 +12,7 @@ from hmoe import corpora, report, runs
 from hmoe.bench_cost import exponent
 from hmoe.config import Config
 from hmoe.exhibit import Table, measured
-from hmoe.experiments import AUDITS, EXPERIMENTS, Row, experiment
+from hmoe.experiments import AUDITS, EXPERIMENTS, TABLE_3_FRAMES, Row, experiment
 from hmoe.paths import DATA
 from hmoe.protocols import PROTOCOLS
 from hmoe.report import (
@@ -109,6 +109,9 @@ def evidence(claim: Claim, records: Records) -> list[Evidence]:
             result.append(_order(said["rows"], metrics, order(tested)))
         if len(metrics) == 1:
             result += map(_difference, tested)
+        if name == TABLE_3_FRAMES.name:  # whose rows have the names of Table 3's
+            count = len(tested) + (len(tested) > 1)
+            result[-count:] = [replace(each, what=f"given frames: {each.what}") for each in result[-count:]]
     for name, row, protocol in claim.protocols:
         found, paper = records.under(name, row, protocol), experiment(name).row(row)
         result.append(_number(f"{row}, {PROTOCOLS[protocol].title}", "accuracy", paper, found))

@@ -284,3 +284,9 @@ def test_a_claim_says_on_how_many_trials_of_which_rows_it_rests(store: Store) ->
     both = claims.Claim("C", "", "", "", above=({"experiment": "table2", "rows": {first: [second]}},))
     assert "12 trials" in claims.recorded([both], records)
     assert "12 trials" in claims.recorded([alone, both], records)  # each row once
+
+
+def test_rows_given_frames_are_told_from_those_of_table_3(store: Store) -> None:
+    (claim,) = (claim for claim in CLAIMS if claim.id == "C9")
+    frames = [each.what.startswith("given frames: ") for each in evidence(claim, Records(store))]
+    assert frames == [False] * 9 + [True] * 9
