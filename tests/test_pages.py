@@ -54,6 +54,7 @@ def test_the_front_page_shows_the_recorded_numbers() -> None:
         (line,) = (line for line in text.splitlines() if line.startswith(f"| {row.name} |"))
         assert str(row.accuracy) in line
         assert row.verdict in line
+    assert "lower bound: CPAC (" in text and "TIM-Net (" in text
 
 
 def test_filling_replaces_what_stands_between_the_marks_and_nothing_else() -> None:
