@@ -139,7 +139,7 @@ def operations(model: nn.Module, x: Tensor, lengths: Tensor) -> int:
 
 
 def rows() -> pd.DataFrame:
-    """Each network of Table 2 on `SECONDS` of speech padded where it pads: parameters, operations, ms of a forward pass."""
+    """Each network of Table 2 on `SECONDS` of speech, or what it pads to: parameters, operations, milliseconds."""
     found = []
     torch.set_num_threads(1)
     for row in TABLE_2.rows:
