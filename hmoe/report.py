@@ -113,9 +113,12 @@ def draws(trials: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     held out, the mean of each speaker's. Five folds of one speaker are one voice heard five times."""
     if not trials["protocol"].iloc[0].startswith("speaker-"):
         return trials, share_tested(trials)
+    return _by_speaker(trials, [*METRICS, "uar"])
+
+
+def _by_speaker(trials: pd.DataFrame, columns: list[str]) -> tuple[pd.DataFrame, float]:
     speaker = trials["fold"].str.rpartition("-")[0]
-    means = trials.groupby([trials["seed"], speaker])[[*METRICS, "uar"]].mean()
-    return means, 1 / max(1, speaker.nunique() - 1)
+    return trials.groupby([trials["seed"], speaker])[columns].mean(), 1 / max(1, speaker.nunique() - 1)
 
 
 def share_tested(trials: pd.DataFrame, suffix: str = "") -> float:
@@ -225,8 +228,10 @@ def _points(higher: RowReport, lower: RowReport, metric: str) -> tuple[Estimate,
     both = _paired(higher.trials, lower.trials)
     if len(both) == 0:
         return _NOTHING
-    a, b = both[f"{metric}_a"].to_numpy(), both[f"{metric}_b"].to_numpy()
     share = share_tested(both, "_a")
+    if both["protocol"].iloc[0].startswith("speaker-"):
+        both, share = _by_speaker(both, [f"{metric}_a", f"{metric}_b"])
+    a, b = both[f"{metric}_a"].to_numpy(), both[f"{metric}_b"].to_numpy()
     return interval(a - b, share), paired_test(a, b, share) if len(both) >= LEAST else math.nan
 
 

@@ -129,6 +129,36 @@ def test_batch_norm_counts_real_frames_only() -> None:
     assert not y[~mask].any()
 
 
+def test_batch_norm_of_full_utterances_is_that_of_padded_ones() -> None:
+    """The short way for batches without padding gives what the long way gives, statistics included."""
+    x = 3 + 2 * torch.randn(4, 9, 5)
+    mask = torch.ones(4, 9, dtype=torch.bool)
+    short, long = FrameNorm(5), FrameNorm(5)
+    full = short(x, mask)
+    padded = long(F.pad(x, (0, 0, 0, 2), value=50.0), F.pad(mask, (0, 2)))
+    torch.testing.assert_close(full, padded[:, :9])
+    torch.testing.assert_close(short.running_mean, long.running_mean)
+    torch.testing.assert_close(short.running_var, long.running_var)
+
+
+@pytest.mark.parametrize("name", ["CPAC", "TIM-Net"])
+def test_what_was_written_in_keras_starts_where_keras_starts(name: str) -> None:
+    """Biases of zero, weights uniform within sqrt(6 / (fan_in + fan_out))."""
+    torch.manual_seed(0)
+    layers = [layer for layer in build(CONFIGS[name], C).modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    assert len(layers) > 3
+    for layer in layers:
+        d_out, d_in, *kernel = layer.weight.shape
+        bound = math.sqrt(6 / ((d_in + d_out) * math.prod(kernel)))
+        assert not layer.bias.any()
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+
+
+def test_tim_net_weighs_its_levels_as_keras_starts_them() -> None:
+    weights = build(CONFIGS["TIM-Net"], C).level_weights
+    assert weights.abs().max() <= 0.05 and weights.std() > 0.01
+
+
 def test_reverse_turns_the_real_frames_alone() -> None:
     x = torch.arange(1.0, 11).view(2, 5, 1)
     turned = reverse(x, torch.tensor([3, 5]))

@@ -130,6 +130,11 @@ def test_where_speaker_and_sentence_are_new_each_speaker_counts_once(tmp_path: P
     wide = interval(np.array([40.0, 50, 45]), 1 / 2)  # one voice tests what two have taught
     assert (found.accuracy.mean, found.accuracy.n) == (45, 3)
     assert (found.accuracy.low, found.accuracy.high) == pytest.approx((wide.low, wide.high))
+    better = Row("better", {"d_state": 2}, protocol="speaker-sentence")
+    for speaker, gain in {"ann": 3, "bob": 5, "cat": 7}.items():  # in one fold of the three
+        write(store, better, [by_speaker[speaker][1] + gain], protocol="speaker-sentence", fold=f"{speaker}-1")
+    more, less = report.rows(store, Experiment("table", "", "", (better, both)))
+    assert report.worth(more, less) == interval(np.array([3.0, 5, 7]), 1 / 2)
     assert len(found.trials) == 9 and report.table([found], Experiment("table", "", "", (both,)))["trials"].item() == 9
 
 
