@@ -50,9 +50,10 @@ def headline(store: Store) -> str:
     recorded = report.rows(store, experiment("table2"))
     if not recorded:
         return f"No trial on {store.corpus} has been recorded yet.\n"
-    lines = ["| row of Table 2 | the paper, % | ours, % with 95 % interval | verdict |", "|---|---|---|---|"]
+    lines = ["| row of Table 2 | the paper, % | ours, % with 95 % interval | trials | verdict |", "|---|---|---|---|---|"]
     for row in recorded:
-        lines.append(f"| {row.name} | {row.paper.get('accuracy', '–')} | {row.accuracy} | {row.verdict} |")
+        paper = row.paper.get("accuracy", "–")
+        lines.append(f"| {row.name} | {paper} | {row.accuracy} | {len(row.trials)} | {row.verdict} |")
     budgets = [f"{row.name} ({row.note})" for row in experiment("table2").rows if "epochs instead" in row.note]
     lines += ["", f"Trained for less than was published, so no more than a lower bound: {'; '.join(budgets)}."]
     lines += ["", report.provenance(store, experiment("table2"), recorded), "", *strangers(store)]
