@@ -50,7 +50,8 @@ def headline(store: Store) -> str:
     recorded = report.rows(store, experiment("table2"))
     if not recorded:
         return f"No trial on {store.corpus} has been recorded yet.\n"
-    lines = ["| row of Table 2 | the paper, % | ours, % with 95 % interval | trials | verdict |", "|---|---|---|---|---|"]
+    head = ("row of Table 2", "the paper, %", "ours, % with 95 % interval", "trials", "verdict")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in recorded:
         paper = row.paper.get("accuracy", "–")
         lines.append(f"| {row.name} | {paper} | {row.accuracy} | {len(row.trials)} | {row.verdict} |")
