@@ -60,10 +60,13 @@ def fit(
 
     `build()` makes the untrained model; `labels` (n,) are class indices of the whole table. Where `checkpoint`
     is given, the state is written there every 10 epochs and taken up again from there.
-    Raises `TrainingError` as soon as an epoch's loss is not finite, or the device's memory is full.
+    Raises `TrainingError` as soon as an epoch's loss is not finite, or the device's memory is full; and for labels to be
+    smoothed in a loss that the model brings with it.
     """
     torch.manual_seed(stable_seed(seed, "init"))
     model = build().to(inputs.device)
+    if hasattr(model, "loss") and config.label_smoothing:
+        raise TrainingError("label_smoothing", f"{config.model!r} has a loss of its own", "leave label_smoothing at 0")
     if config.standardise:
         model.standardise.fit(*inputs.moments(train))
     optimizer_class = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam

@@ -353,6 +353,12 @@ def test_a_model_of_vectors_refuses_frames_rather_than_read_the_first_and_stops_
     assert set(store.read("e")["row"]) == {"full"}
 
 
+def test_smoothing_that_would_have_no_effect_is_refused(tiny_corpus: Corpus, tiny_bank: Bank) -> None:
+    one = trial(tiny_corpus, model="cnn-bigru", label_smoothing=0.1)
+    with pytest.raises(TrainingError, match="label_smoothing: 'cnn-bigru' has a loss of its own"):
+        fit_split(one, tiny_corpus, tiny_bank)
+
+
 class Poisoned(Bank):
     """A bank that will not give the rows in `forbidden`, though features are the same."""
 
