@@ -60,8 +60,8 @@ def fit(
 
     `build()` makes the untrained model; `labels` (n,) are class indices of the whole table. Where `checkpoint`
     is given, the state is written there every 10 epochs and taken up again from there.
-    Raises `TrainingError` as soon as an epoch's loss is not finite, or the device's memory is full, and for labels to be
-    smoothed where a model has a loss of its own.
+    Raises `TrainingError` as soon as the loss of an epoch is not finite or the device is out of memory, and for labels
+    to be smoothed where a model has a loss of its own.
     """
     torch.manual_seed(stable_seed(seed, "init"))
     model = build().to(inputs.device)
