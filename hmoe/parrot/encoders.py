@@ -163,7 +163,9 @@ class HuggingFace(Encoder):
             self.prepare = AutoFeatureExtractor.from_pretrained(name)
             model, told = AutoModel.from_pretrained(name, output_loading_info=True, use_safetensors=True)
         except (OSError, ValueError, RuntimeError) as error:
-            remedy = "give a downloaded folder, or a name where there is a network, or one of openwakeword, resemblyzer"
+            remedy = (
+                "give a folder with model.safetensors, or a name where there is a network; or openwakeword, resemblyzer"
+            )
             raise ConfigError(f"encoder {name!r}", f"cannot be loaded ({str(error)[:200]})", remedy) from None
         # A masked frame's vector is for pre-training alone; any other number that is not in the file is needed.
         missing = sorted(key for key in told["missing_keys"] if not key.endswith("masked_spec_embed"))

@@ -93,8 +93,8 @@ class PARROT(nn.Module):
     """`config.encoders` names one encoder, which then stands alone, or two; `config.fusion` what becomes of them.
 
     `forward(x, lengths)`: `x` (B, 1, D_p + D_q), pooled embeddings side by side -> logits (B, C). In training,
-    transport is among the rows of the batch. In evaluation it is the same with `config.plan` "batch", as in the paper,
-    so that a prediction depends on who else is in the batch; with "anchors" it is among training utterances seen last.
+    transport is among the rows of the batch. In evaluation it is so with `config.plan` "batch", in larger ones, so a
+    prediction depends on who else is in the batch; with "anchors" it is among training utterances seen last.
     """
 
     anchors: Tensor

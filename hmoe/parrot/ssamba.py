@@ -1,7 +1,7 @@
 """Encoders of log-mel patches: Mamba blocks, as in SSAMBA and Audio-Mamba, or their attention twin of equal size.
 
 A patch is 4 frames of 16 mel bands, so 80 bands make 5 patches every 40 ms; a frame's embedding is the 5 states side
-by side: 960, 1920 or 3840 numbers in the published sizes tiny, small and base.
+by side: 960, 1920 or 3840 numbers in the published widths of Audio-Mamba tiny, small and base.
 """
 
 from __future__ import annotations
