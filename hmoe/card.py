@@ -47,7 +47,7 @@ def measured(store: Store, config: Config) -> dict[str, dict[str, Any]]:
         found[protocol] = {
             "accuracy": str(row.accuracy),
             "mean": round(row.accuracy.mean, 1),
-            "trials": row.accuracy.n,
+            "trials": len(row.trials),
             "emotions": {name.removeprefix("acc_"): round(mean, 1) for name, mean in emotions.items()},
             "folds": row.trials.groupby("fold")["accuracy"].mean().round(1).to_dict(),
             "record": f"results/{store.corpus}/{PROTOCOLS.name}.csv",

@@ -118,8 +118,8 @@ def overrides(changes: list[str] | None) -> dict[str, Any]:
 
 def numbers(seeds: str) -> list[int]:
     """`"0,1,2"` -> [0, 1, 2]."""
-    if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
-        raise ConfigError("--seeds", f"got {seeds!r}", "write whole numbers, e.g. --seeds 0,1,2")
+    if not all(seed.strip().isdecimal() and int(seed) < 2**32 for seed in seeds.split(",")):
+        raise ConfigError("--seeds", f"got {seeds!r}", "write whole numbers below 2^32, e.g. --seeds 0,1,2")
     return [int(seed) for seed in seeds.split(",")]
 
 
@@ -232,7 +232,7 @@ def features_command(
 def train_command(
     output: Annotated[Path, typer.Argument(help="The folder to write the model to.")],
     corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", device: Device = "cpu",
-    seed: Annotated[int, typer.Option(min=0)] = 0, changes: Changes = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0, changes: Changes = None,
 ) -> None:  # fmt: skip
     """Train HMoE-SiMBA on a whole corpus and save it for `hmoe predict`. Taken up where it was cut off.
 
@@ -254,7 +254,8 @@ def train_command(
         raise ConfigError("--set", "a model for `hmoe predict` is HMoE-SiMBA, and nothing tests it", "use `hmoe run`")
     if config.by_speaker or "prosody" in config.reading or config.reading == "embeddings":
         raise ConfigError("--set", "`hmoe predict` hears one recording at a time, and its spectrum", "use `hmoe run`")
-    probe = vacant(output).with_name(f".{output.name}.tmp")  # what cannot be written is told now, not after training
+    output = vacant(output)
+    probe = output.with_name(f".{output.name}.tmp")  # what cannot be written is told now, not after training
     atomic_write(probe, "")
     probe.unlink()
     data = grid.load(corpus, root, chosen)
@@ -263,7 +264,7 @@ def train_command(
     rows, held_out = np.arange(len(data)), None
     if config.selection == "nested":
         rows, held_out = protocols.validation(rows, data.labels, config.validation_fraction, seed)
-    started = stable_seed(config.key(), seed, device, *data.table["sha256"])
+    started = stable_seed(config.key(), seed, device, grid.source_digest(), *data.table["sha256"])
     model, run = fit(
         lambda: Pretrained(config, list(data.emotions), about), inputs, data.labels, rows, held_out, config, seed,
         output.with_name(f".{output.name}.{started:x}.tmp"), progress=True,
@@ -365,7 +366,7 @@ def run_command(
     wanted = grid.trials(experiments, data, chosen, wanted_seeds, rows, device, folds, **changed)
     records = grid.store_for(corpus, chosen, device)
     n = grid.run(wanted, data, records, workers, scheduler)
-    typer.echo(f"{n} trials computed, {len(wanted)} recorded under {records.folder}")
+    typer.echo(f"{n} trainings computed, {len(wanted)} trials recorded under {records.folder}")
 
 
 @app.command("report")

@@ -34,7 +34,7 @@ from hmoe.paths import cache_dir, results_dir
 from hmoe.protocols import PROTOCOLS, tested
 from hmoe.rng import stable_seed
 from hmoe.store import KEY, SAID, Store, kind
-from hmoe.trial import Outcome, Trial, record, run_trials
+from hmoe.trial import DISTURBED, Outcome, Trial, record, run_trials
 
 PRIVATE = {
     "protocols": LEAKING,
@@ -97,11 +97,11 @@ def store_for(corpus: str, profile: Profile, device: str = "cpu") -> Store:
     """`full` trials are the project's record; those of `fast` are scratch, and forgotten when the code changes."""
     if profile.name == "full":
         return Store(corpus, results_dir(), device)
-    return Store(corpus, cache_dir() / "trials" / profile.name / _source_digest(), device)
+    return Store(corpus, cache_dir() / "trials" / profile.name / source_digest(), device)
 
 
 @cache
-def _source_digest() -> str:
+def source_digest() -> str:
     sources = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
@@ -123,6 +123,8 @@ def trials(
                 known = PROTOCOLS if protocol else PROTOCOLS | PRIVATE.get(experiment.name, {})
                 if name not in known:
                     raise ConfigError("protocol", f"got {name!r}", f"known: {', '.join(PROTOCOLS)}")
+                if protocol and row.protocol.endswith(DISTURBED):
+                    raise ConfigError("--set protocol", f"got {name!r}", f"leave it out: {row.name!r} is disturbed")
                 config = profile.config(row, **overrides)
                 splits = known[name].splits(corpus, seed)[: profile.folds]
                 if unknown := set(folds or ()) - (dealt := {split.fold: None for split in splits}).keys():
@@ -137,7 +139,7 @@ def run(
     wanted: list[Trial], corpus: Corpus, store: Store, workers: int | None = None,
     scheduler: str | None = None, progress: bool = True,
 ) -> int:  # fmt: skip
-    """Run what the store does not hold yet; returns how many trials were computed. A trial that fails stops no other.
+    """Run what the store does not hold yet; returns how many trainings that took. A trial that fails stops no other.
 
     Two rows with the same configuration, protocol, seed and fold (the full model stands in several tables) are one
     training and two records; so are two protocols that differ in what they score (`leaking.CLEAN`), and the last epoch
@@ -215,9 +217,9 @@ def _computation(trial: Trial) -> tuple[str, ...]:
 
 def _training(trial: Trial) -> tuple[str, ...]:
     """Trials in which this is equal train the same model; what they test of it may differ."""
-    selection = "last" if trial.config.selection == "test" else trial.config.selection
-    config = trial.config.replace(selection=selection)
-    return _computation(replace(trial, protocol=trial.protocol.removesuffix(CLEAN), config=config))
+    if trial.config.selection == "test":  # which copies are scored then says which epoch is kept
+        return _computation(replace(trial, config=trial.config.replace(selection="last")))
+    return _computation(replace(trial, protocol=trial.protocol.removesuffix(CLEAN)))
 
 
 def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...], str | None]:
@@ -332,5 +334,5 @@ def _itself(shared: Any) -> Any:
 
 def checkpoint(trial: Trial, corpus: Corpus, store: Store) -> Path:
     """Where a trial keeps what it has trained so far: named by all that decides it, the code included."""
-    identity = (banks.content(corpus), *_computation(trial), trial.device, _source_digest(), store.root.resolve())
+    identity = (banks.content(corpus), *_computation(trial), trial.device, source_digest(), store.root.resolve())
     return cache_dir() / "running" / f"{stable_seed(*identity):016x}.safetensors"

@@ -154,7 +154,7 @@ def facts(corpus: Corpus, config: Config, records: store.Store) -> dict[str, Any
 
 def vacant(folder: str | Path) -> Path:
     """The folder, if a model may be written there: nothing is there, or an older model. ConfigError otherwise."""
-    folder = Path(folder)
+    folder = Path(folder) if Path(folder).name else Path(folder).resolve()  # "." has no name
     if folder.is_dir():
         strangers = sorted(set(os.listdir(folder)) - set(FILES))
         if strangers:

@@ -61,7 +61,7 @@ class RowReport:
     @property
     def least(self) -> int:
         """How many make a whole: the folds, or the speakers of CASIA."""
-        return 4 if self.trials["protocol"].iloc[0].startswith("speaker") else LEAST
+        return whole(self.trials)
 
     @property
     def verdict(self) -> str:
@@ -98,27 +98,33 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
             drawn, share = draws(trials)
             estimates = {metric: _possible(interval(drawn[metric].to_numpy(), share)) for metric in (*METRICS, "uar")}
             found[row.name] = RowReport(row.name, estimates, row.paper, trials, store=store)
-    others = [name for name in found if name != experiment.reference]
-    if experiment.reference in found and others:
-        reference = found[experiment.reference].trials
-        p_values = holm(np.array([_t_test(found[name].trials, reference) for name in others]))
-        mcnemars = holm(np.array([_mcnemar(predictions, found[name].trials, reference) for name in others]))
-        for name, p_value, p_mcnemar in zip(others, p_values, mcnemars, strict=True):
+    tested = [row.name for row in experiment.rows if row.name in found and row.name != experiment.reference]
+    if experiment.reference in found:  # rows of another protocol have no fold in common with it, whatever is recorded
+        reference, protocol = found[experiment.reference].trials, experiment.row(experiment.reference).protocol
+        tested = [name for name in tested if experiment.row(name).protocol == protocol]
+        p_values = holm(np.array([_t_test(found[name].trials, reference) for name in tested]))
+        mcnemars = holm(np.array([_mcnemar(predictions, found[name].trials, reference) for name in tested]))
+        for name, p_value, p_mcnemar in zip(tested, p_values, mcnemars, strict=True):
             found[name] = RowReport(**{**vars(found[name]), "p_value": p_value, "mcnemar": p_mcnemar})
     return list(found.values())
 
 
-def draws(trials: pd.DataFrame) -> tuple[pd.DataFrame, float]:
-    """What an interval counts, and the share of them that is tested: the trials, but where speaker and sentence are
-    held out, the mean of each speaker's. Five folds of one speaker are one voice heard five times."""
-    if not trials["protocol"].iloc[0].startswith("speaker-"):
-        return trials, share_tested(trials)
-    return _by_speaker(trials, [*METRICS, "uar"])
+def draws(trials: pd.DataFrame, suffix: str = "") -> tuple[pd.DataFrame, float]:
+    """What an interval counts, and its n_test / n_train: the trials, but where a speaker is held out, the mean of each
+    speaker's. Five folds of sentences, or three seeds, of one speaker are one voice heard again."""
+    protocol, share = trials["protocol"].iloc[0], share_tested(trials, suffix)
+    if not protocol.startswith("speaker"):
+        return trials, share
+    both = protocol.startswith("speaker-")
+    speaker = trials["fold"].str.rpartition("-")[0] if both else trials["fold"]
+    measured = [name for name in trials.columns if name.startswith((*METRICS, "uar"))]
+    # A fold of both tests a fifth of what its speaker says, and trains on four fifths of what the others say.
+    return trials.groupby(speaker)[measured].mean(), share * (4 if both else 1)
 
 
-def _by_speaker(trials: pd.DataFrame, columns: list[str]) -> tuple[pd.DataFrame, float]:
-    speaker = trials["fold"].str.rpartition("-")[0]
-    return trials.groupby([trials["seed"], speaker])[columns].mean(), 1 / max(1, speaker.nunique() - 1)
+def whole(trials: pd.DataFrame) -> int:
+    """How many of `draws` make a whole: five folds, or the four speakers of CASIA."""
+    return 4 if trials["protocol"].iloc[0].startswith("speaker") else LEAST
 
 
 def share_tested(trials: pd.DataFrame, suffix: str = "") -> float:
@@ -138,10 +144,11 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 def _t_test(trials: pd.DataFrame, reference: pd.DataFrame) -> float:
     both = _paired(trials, reference)
-    if len(both) < 2:
+    if len(both) == 0:
         return math.nan
-    share = share_tested(both, "_a")
-    return paired_test(both["accuracy_a"].to_numpy(), both["accuracy_b"].to_numpy(), share)
+    both, share = draws(both, "_a")
+    a, b = both["accuracy_a"].to_numpy(), both["accuracy_b"].to_numpy()
+    return paired_test(a, b, share) if len(both) > 1 else math.nan
 
 
 def _mcnemar(predictions: pd.DataFrame, trials: pd.DataFrame, reference: pd.DataFrame) -> float:
@@ -175,6 +182,7 @@ class Difference:
     points: Estimate
     paper: float  # the same difference in the paper; NaN: not printed
     p_value: float  # corrected resampled t-test, Holm-corrected over the differences of the claim
+    least: int = LEAST  # folds, or speakers, that make a whole
 
     def __str__(self) -> str:
         return f"{self.higher} over {self.lower}" + f" in {self.metric}" * (self.metric != "accuracy")
@@ -185,7 +193,7 @@ class Difference:
         ours = self.points
         if ours.n == 0:
             return Verdict(UNMEASURED, "no fold is recorded for both rows")
-        if ours.n < LEAST:
+        if ours.n < self.least:
             return Verdict(FEW, f"{ours.n} folds in common, {ours.mean:+.1f} points")
         noise = self.p_value >= LEVEL
         word = NOISE if noise else SUPPORTED if ours.mean > 0 else NOT_SUPPORTED
@@ -215,7 +223,8 @@ def differences(
             points, p_value = (
                 _points(named[higher], named[lower], metric) if {higher, lower} <= set(named) else _NOTHING
             )
-            result.append(Difference(metric, higher, lower, points, round(printed[0] - printed[1], 1), p_value))
+            least = whole(named[higher].trials) if higher in named else LEAST
+            result.append(Difference(metric, higher, lower, points, round(printed[0] - printed[1], 1), p_value, least))
     corrected = holm(np.array([each.p_value for each in result]))
     return [replace(each, p_value=float(p)) for each, p in zip(result, corrected, strict=True)]
 
@@ -228,11 +237,9 @@ def _points(higher: RowReport, lower: RowReport, metric: str) -> tuple[Estimate,
     both = _paired(higher.trials, lower.trials)
     if len(both) == 0:
         return _NOTHING
-    share = share_tested(both, "_a")
-    if both["protocol"].iloc[0].startswith("speaker-"):
-        both, share = _by_speaker(both, [f"{metric}_a", f"{metric}_b"])
+    least, (both, share) = whole(both), draws(both, "_a")
     a, b = both[f"{metric}_a"].to_numpy(), both[f"{metric}_b"].to_numpy()
-    return interval(a - b, share), paired_test(a, b, share) if len(both) >= LEAST else math.nan
+    return interval(a - b, share), paired_test(a, b, share) if len(both) >= least else math.nan
 
 
 def worth(higher: RowReport, lower: RowReport) -> Estimate:

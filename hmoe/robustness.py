@@ -20,6 +20,7 @@ from hmoe import augment, routing
 from hmoe.bank import CORPUS_RATE, Bank, build
 from hmoe.config import Config
 from hmoe.corpora import Corpus
+from hmoe.errors import CorpusError
 from hmoe.experiments import HEARD, ROUTER
 from hmoe.inputs import Inputs
 from hmoe.rng import stable_seed
@@ -144,6 +145,8 @@ class Disturbed(Corpus):
         others: list[np.ndarray] = []
         if self.condition.startswith("babble"):
             strangers = np.flatnonzero(self.table["speaker"] != utterance["speaker"])
+            if len(strangers) == 0:
+                raise CorpusError(self.name, "one speaker", "babble is mixed from other people: add some")
             others = [clean(k) for k in rng.choice(strangers, TALKERS, replace=len(strangers) < TALKERS)]
         return np.asarray(CONDITIONS[self.condition](clean(i), rng, others), np.float32)
 
@@ -191,5 +194,6 @@ def condition_of(trial: Trial) -> str:
 def _bank(
     corpus: Corpus, condition: str, config: Config, workers: int | None, progress: bool, device: str | None
 ) -> Bank:
-    heard, frames = Disturbed.of(corpus, condition), config.reading == "frames"
-    return build(heard, config, copies=0, frames=frames, workers=workers, progress=progress, device=device)
+    heard, wanted = Disturbed.of(corpus, condition), {"frames": config.reading == "frames"}
+    wanted["prosody"] = "prosody" in config.reading
+    return build(heard, config, copies=0, workers=workers, progress=progress, device=device, **wanted)

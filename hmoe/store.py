@@ -167,7 +167,7 @@ def _append(path: Path, columns: list[str], record: dict[str, object]) -> None:
     """Add a line to a table, in the place of the line of the same key if there is one."""
     table = _read(path, columns)
     same = (table[KEY] == [str(record[name]) for name in KEY]).all(axis=1)
-    header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if len(table) else [""]
+    header, *lines = io.StringIO(path.read_text(encoding="utf-8")).readlines() if len(table) else [""]
     # Records are lines: no name, machine or date has a line break in it.
     before = header + "".join(line for line, gone in zip(lines, same, strict=True) if not gone)
     buffer = io.StringIO()

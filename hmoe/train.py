@@ -85,13 +85,13 @@ def fit(
             group["lr"] = config.lr * config.lr_decay ** (epoch // config.lr_decay_every)
         try:
             loss = train_epoch(model, optimizer, inputs, targets, train, config, seed, epoch)
+            logits = None if held_out is None else predict(model, inputs, held_out)
         except torch.OutOfMemoryError:
             remedy = "fewer --workers, or --set batch_size or frame_stride"
             raise TrainingError(f"epoch {epoch + 1}", f"{inputs.device} is out of memory", remedy) from None
         record = {"epoch": epoch + 1, "loss": loss}
         run.epoch = epoch + 1
-        if held_out is not None:
-            logits = predict(model, inputs, held_out)
+        if logits is not None:
             record["held_out_loss"] = F.cross_entropy(logits, targets[held_out]).item()
             record["held_out_accuracy"] = (logits.argmax(1) == targets[held_out]).double().mean().item()
             now = (record["held_out_accuracy"], -record["held_out_loss"])

@@ -16,7 +16,7 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.errors import TrainingError
 from hmoe.inputs import Inputs
-from hmoe.leaking import CLEAN, LEAKING, UnrolledInputs, unrolled
+from hmoe.leaking import CLEAN, COPIES, LEAKING, UnrolledInputs, unrolled
 from hmoe.model import count_parameters
 from hmoe.peers.across_speakers import AcrossSpeakers
 from hmoe.protocols import Split, validation
@@ -61,7 +61,10 @@ def seen(trial: Trial, corpus: Corpus) -> Corpus:
 
 
 def inputs_of(trial: Trial, corpus: Corpus, bank: Bank) -> Inputs:
-    """What the trial's model reads."""
+    """What the trial's model reads. TrainingError if a leak asks for more copies than are made."""
+    if trial.protocol in LEAKING and (not trial.config.augment or trial.config.copies < COPIES):
+        remedy = f"--set copies={COPIES}, and augmentations"
+        raise TrainingError(f"protocol {trial.protocol!r}", "there are too few copies", remedy)
     speakers = seen(trial, corpus).table["speaker"].to_numpy()
     return (UnrolledInputs if trial.protocol in LEAKING else Inputs).of(bank, trial.config, trial.device, speakers)
 

@@ -99,6 +99,11 @@ def test_every_command_helps_with_an_example_that_begins_with_its_own_name(
         (["train", "/dev/null/my-model"], "/dev/null"),
         (["pretrain", "mamba"], "got 'mamba'; write KIND-SEED"),
         (["run", "table2", "--profile", "fast", "--row", "SVM", "--fold", "4"], "row 'SVM': no fold '4'; folds: 0, 1"),
+        (["run", "table2", "--profile", "fast", "--row", "SVM", "--seeds", "4294967296"], "whole numbers below 2^32"),
+        (
+            ["run", "robustness", "--profile", "fast", "--row", "SVM, clean", "--set", "protocol=stratified-5"],
+            "leave it out: 'SVM, clean' is disturbed",
+        ),
         (["run", "parrot", "--profile", "fast", "--row", "Mamba"], "no such encoder; make it: `hmoe pretrain mamba-0`"),
         (["pretrain", "lstm-0", "--profile", "fast"], "got 'lstm', 'micro'; known: mamba, attention"),
         (["pretrain", "mamba-0", "--profile", "fast", "--without", "nobody"], "no speaker ['nobody']; have"),

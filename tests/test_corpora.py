@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -144,6 +145,23 @@ def test_a_file_that_does_not_fit_is_named(casia: Path, stray: str, expected: st
     with pytest.raises(CorpusError) as caught:
         load("casia", casia)
     assert str(path) in message(caught) and expected in message(caught)
+
+
+def test_hidden_folders_are_passed_over_as_hidden_files_are(casia: Path) -> None:
+    before = load("casia", casia).table
+    shutil.copytree(next(each for each in sorted(casia.iterdir()) if each.is_dir()), casia / ".trash")
+    assert load("casia", casia).table.equals(before)
+
+
+def test_a_name_in_another_encoding_is_one_line(casia: Path) -> None:
+    """As unzip leaves names that were written in GBK."""
+    some = next(casia.rglob("*.wav"))
+    try:
+        os.rename(os.fsencode(some), os.fsencode(some.parent) + b"/\xb8\xdf.wav")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(CorpusError, match=r"\\udcb8.*\.wav: the name is not UTF-8; rename it"):
+        load("casia", casia)
 
 
 def test_several_bad_files_are_named_and_counted(casia: Path) -> None:

@@ -11,7 +11,7 @@ import tiny
 from hmoe import grid
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.errors import ConfigError
+from hmoe.errors import ConfigError, TrainingError
 from hmoe.experiments import Experiment, Row
 from hmoe.experiments import experiment as find
 from hmoe.inputs import Inputs
@@ -85,6 +85,21 @@ def test_both_scorings_are_of_one_training_and_say_what_each_would_say_alone(
     assert 0 < is_clean.sum() < len(is_clean)
     for said in ("predicted", "actual"):
         assert part[said] == "".join(letter for letter, kept in zip(whole[said], is_clean, strict=True) if kept)
+
+
+def test_where_the_test_fold_selects_each_scoring_has_its_own_training(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    config = {**tiny.SMALL, "copies": COPIES, "selection": "test"}
+    own = Experiment("protocols", "", "", tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)))
+    wanted = grid.trials([own], tiny_corpus, grid.PROFILES["full"], [0], folds=["0"])
+    assert grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False) == 2
+
+
+@pytest.mark.parametrize("changes", [{"copies": 1}, {"augment": ()}])
+def test_too_few_copies_for_a_leak_are_one_line(tiny_corpus: Corpus, tmp_path: Path, changes: dict) -> None:
+    own = Experiment("protocols", "", "", (Row("leaking", {**tiny.SMALL, **changes}, protocol=ALL),))
+    wanted = grid.trials([own], tiny_corpus, grid.PROFILES["full"], [0], folds=["0"])
+    with pytest.raises(TrainingError, match="too few copies"):
+        grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False)
 
 
 def test_nothing_else_can_choose_it(tiny_corpus: Corpus) -> None:

@@ -18,7 +18,7 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.errors import AudioError, ConfigError, StoreError
 from hmoe.inputs import Inputs
-from hmoe.pretrained import FILES, Pretrained
+from hmoe.pretrained import FILES, Pretrained, vacant
 
 EMOTIONS = ("anger", "sadness", "neutral")
 ABOUT = {"corpus": "tiny", "utterances": 30, "speakers": ["ann", "bob"], "ranges": {"seconds": [0.3, 0.4]}}
@@ -174,3 +174,8 @@ def test_what_is_no_utterance_is_not_judged(tmp_path: Path) -> None:
     audio.write(tmp_path / "short.wav", np.sin(np.arange(300)) / 2)
     with pytest.raises(AudioError, match="short.wav.*too short"):
         made().judge(tmp_path / "short.wav")
+
+
+def test_the_folder_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert vacant(".") == tmp_path

@@ -123,19 +123,47 @@ def test_what_a_row_is_worth_is_counted_fold_by_fold_where_both_have_the_same_fo
 def test_where_speaker_and_sentence_are_new_each_speaker_counts_once(tmp_path: Path) -> None:
     store, both = Store("c", tmp_path), Row("both", {}, protocol="speaker-sentence")
     by_speaker = {"ann": [30, 40, 50], "bob": [50, 50, 50], "cat": [55, 35, 45]}
+    dealt = {"protocol": "speaker-sentence", "n_train": 720, "n_test": 60}  # of 300 utterances a speaker
     for speaker, accuracies in by_speaker.items():
         for k, accuracy in enumerate(accuracies):
-            write(store, both, [accuracy], protocol="speaker-sentence", fold=f"{speaker}-{k}")
+            write(store, both, [accuracy], fold=f"{speaker}-{k}", **dealt)
     (found,) = report.rows(store, Experiment("table", "", "", (both,)))
-    wide = interval(np.array([40.0, 50, 45]), 1 / 2)  # one voice tests what two have taught
+    wide = interval(np.array([40.0, 50, 45]), 1 / 3)  # 300 utterances are tested by what 900 have taught
     assert (found.accuracy.mean, found.accuracy.n) == (45, 3)
     assert (found.accuracy.low, found.accuracy.high) == pytest.approx((wide.low, wide.high))
     better = Row("better", {"d_state": 2}, protocol="speaker-sentence")
     for speaker, gain in {"ann": 3, "bob": 5, "cat": 7}.items():  # in one fold of the three
-        write(store, better, [by_speaker[speaker][1] + gain], protocol="speaker-sentence", fold=f"{speaker}-1")
+        write(store, better, [by_speaker[speaker][1] + gain], fold=f"{speaker}-1", **dealt)
     more, less = report.rows(store, Experiment("table", "", "", (better, both)))
-    assert report.worth(more, less) == interval(np.array([3.0, 5, 7]), 1 / 2)
+    assert report.worth(more, less) == interval(np.array([3.0, 5, 7]), 1 / 3)
     assert len(found.trials) == 9 and report.table([found], Experiment("table", "", "", (both,)))["trials"].item() == 9
+
+
+def test_seeds_of_a_left_out_speaker_are_no_new_voices(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    rows = Row("voice", {}, protocol="speaker"), Row("other", {"d_state": 2}, protocol="speaker")
+    for seed in range(3):
+        for row, accuracies in zip(rows, ([40, 50, 60, 70], [45, 53, 66, 76]), strict=True):
+            for speaker, accuracy in zip("abcd", accuracies, strict=True):
+                write(store, row, [accuracy], protocol="speaker", fold=speaker, seed=seed, n_train=900, n_test=300)
+    table = Experiment("table", "", "", rows, "voice")
+    voice, other = report.rows(store, table)
+    assert voice.accuracy == interval(np.array([40.0, 50, 60, 70]), 1 / 3) and len(voice.trials) == 12
+    (gain,) = report.differences([voice, other], table, {"other": ["voice"]})
+    assert gain.points == interval(np.array([5.0, 3, 6, 6]), 1 / 3)
+    assert gain.verdict.word == report.SUPPORTED  # four speakers are all there are
+    assert other.p_value == pytest.approx(gain.p_value)
+
+
+def test_rows_of_another_protocol_do_not_count_as_tests(store: Store) -> None:
+    """They cannot be paired with the reference, so Holm's correction is for the two tests that are made."""
+    voice = Row("voice", {}, protocol="speaker")
+    write(store, voice, [30, 31, 32, 33], protocol="speaker")
+    alone = {row.name: row.p_value for row in report.rows(store, TABLE)}
+    both = {
+        row.name: row.p_value for row in report.rows(store, Experiment("table", "", "", (*TABLE.rows, voice), "full"))
+    }
+    assert math.isnan(both.pop("voice")) and repr(both) == repr(alone)
 
 
 def test_a_wide_interval_reproduces_nothing(tmp_path: Path) -> None:

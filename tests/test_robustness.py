@@ -10,6 +10,7 @@ import tiny
 
 from hmoe import grid, robustness
 from hmoe.corpora import Corpus
+from hmoe.errors import CorpusError
 from hmoe.experiments import CONDITIONS, ROBUSTNESS, Experiment, Row
 from hmoe.robustness import Disturbed
 from hmoe.store import Store
@@ -96,6 +97,12 @@ def test_babble_is_of_other_speakers_and_the_same_whenever_asked(tiny_corpus: Co
         voice = np.resize(tiny_corpus.waveform(i), len(noise))
         match = np.fft.irfft(np.fft.rfft(noise) * np.fft.rfft(voice).conj())
         assert np.abs(match).max() < 0.8 * np.linalg.norm(noise) * np.linalg.norm(voice)
+
+
+def test_babble_of_nobody_else_is_one_line(tiny_corpus: Corpus) -> None:
+    alone = tiny_corpus.subset(tiny_corpus.table["speaker"] == "ann")
+    with pytest.raises(CorpusError, match="one speaker; babble is mixed from other people"):
+        Disturbed.of(alone, "babble 10 dB").waveform(0)
 
 
 def test_one_training_gives_a_record_for_each_condition_and_the_clean_one_is_table_2s(

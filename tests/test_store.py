@@ -223,3 +223,11 @@ def test_a_damaged_table_is_named_and_never_written_over(
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
     assert path.read_text() == damaged
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0b"])
+def test_what_some_take_for_a_line_break_is_a_letter_of_a_name(tmp_path: Path, separator: str) -> None:
+    store = Store("c", tmp_path)
+    for fold in (f"a{separator}b", "c", "d"):
+        store.append(record(fold), SAID, CONFIG)
+    assert list(store.read("table")["fold"]) == [f"a{separator}b", "c", "d"]

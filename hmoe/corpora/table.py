@@ -64,9 +64,9 @@ class Corpus:
 
 def files(root: Path) -> list[Path]:
     """Every audio file (`audio.SUFFIXES`) under `root`, sorted. Whatever lies beside them is passed over, as are hidden
-    files and the `._*` and `__MACOSX` copies that archives from a Mac carry.
+    files and folders and the `._*` and `__MACOSX` copies that archives from a Mac carry.
 
-    Raises CorpusError if `root` cannot be listed.
+    Raises CorpusError if `root` cannot be listed, or a name is not UTF-8.
     """
 
     def refuse(error: OSError) -> None:
@@ -74,13 +74,18 @@ def files(root: Path) -> list[Path]:
             error.filename or root, f"cannot be listed ({error.strerror})", "give the corpus's directory"
         ) from None
 
-    found = [
-        Path(folder, name)
-        for folder, _, names in os.walk(root, onerror=refuse, followlinks=True)
-        if "__MACOSX" not in Path(folder).relative_to(root).parts
-        for name in names
-        if name.lower().endswith(audio.SUFFIXES) and not name.startswith(".")
-    ]
+    found = []
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if name != "__MACOSX" and not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(audio.SUFFIXES) and not name.startswith("."):
+                found.append(Path(folder, name))
+    for path in found:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:  # a name that an archive tool left in another encoding, GBK perhaps
+            shown = str(path).encode(errors="backslashreplace").decode()
+            raise CorpusError(shown, "the name is not UTF-8", "rename it, e.g. with `convmv -f gbk -t utf8`") from None
     return sorted(found)
 
 

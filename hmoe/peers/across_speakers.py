@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hmoe.config import Config
+from hmoe.errors import TrainingError
 from hmoe.peers.invariant import Kind, Network
 from hmoe.prosody import NAMES
 
@@ -71,6 +72,8 @@ def _fitted(
     told = {"estimator__speakers": speakers} if isinstance(estimator, Network) else {}
     if not settings:
         return pipeline.fit(X, y, **told)
+    if len(set(speakers)) < 2:
+        raise TrainingError("settings", "are chosen by leaving out training speakers, and there is one", "add speakers")
     choices = {f"estimator__{name}": values for name, values in settings.items()}
     return GridSearchCV(pipeline, choices, cv=LeaveOneGroupOut()).fit(X, y, groups=speakers, **told)
 
