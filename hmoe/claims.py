@@ -105,13 +105,11 @@ def evidence(claim: Claim, records: Records) -> list[Evidence]:
     for said in claim.above:
         metrics, name = said.get("metrics", ["accuracy"]), said["experiment"]
         tested = differences(records.found[name], experiment(name), said["rows"], metrics)
-        if len(tested) > 1:
-            result.append(_order(said["rows"], metrics, order(tested)))
+        lines = [_order(said["rows"], metrics, order(tested))] if len(tested) > 1 else []
         if len(metrics) == 1:
-            result += map(_difference, tested)
-        if name == TABLE_3_FRAMES.name:  # whose rows have the names of Table 3's
-            count = len(tested) + (len(tested) > 1)
-            result[-count:] = [replace(each, what=f"given frames: {each.what}") for each in result[-count:]]
+            lines += map(_difference, tested)
+        given = "given frames: " * (name == TABLE_3_FRAMES.name)  # whose rows have the names of Table 3's
+        result += [replace(each, what=given + each.what) for each in lines]
     for name, row, protocol in claim.protocols:
         found, paper = records.under(name, row, protocol), experiment(name).row(row)
         result.append(_number(f"{row}, {PROTOCOLS[protocol].title}", "accuracy", paper, found))
