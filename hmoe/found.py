@@ -59,8 +59,11 @@ def _accuracy(row: RowReport) -> str:
 
 
 def _worth(r: Recorded, model: str, higher: str, lower: str) -> str:
-    """What a leak is worth to a model, and to it given frames, where that is recorded."""
-    said = report.worth(r("protocols", f"{model}, {higher}"), r("protocols", f"{model}, {lower}")).signed() + " points"
+    """What a leak is worth to a model, and to it given frames. KeyError where not all folds are recorded."""
+    rows = [r("protocols", f"{model}, {protocol}") for protocol in (higher, lower)]
+    if any(row.accuracy.n < row.least for row in rows):
+        raise KeyError(model)
+    said = report.worth(*rows).signed() + " points"
     try:
         return f"{said} ({_worth(r, f'{model} (frames)', higher, lower)} given frames)"
     except KeyError:
