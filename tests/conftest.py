@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
+from hmoe import book
 from hmoe.corpora import Corpus, load
 from hmoe.corpora.synthetic import make, sentences
+
+pytest.register_assert_rewrite("reading")
 
 torch.set_num_threads(1)  # small tensors: threads only wait for each other, most of all on a busy machine
 if not torch.cuda.is_available():
@@ -39,6 +46,33 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # --no-sandbox: continuous integration runs as root, and the pages are our own.
         yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of the built book, with the project's own records; what is up to date is not built again."""
+    session = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        session = session.parent  # that of all processes of this run
+    with FileLock(session / "book.lock"), pytest.MonkeyPatch.context() as patch:
+        built = session / "book.built"  # a second build would write files that another process just serves
+        if not built.exists():
+            patch.setenv("HMOE_RESULTS", str(book.PROJECT / "results"))
+            built.write_text(str(book.build().parent))
+        return Path(built.read_text())
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def site(html: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=html))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,137 @@
+"""A page of the rendered book as a reader meets it: what it weighs, shows, asks for, and whom it shuts out."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from functools import cache
+from pathlib import Path
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request
+
+from hmoe import book
+
+PAGES = [str(path.relative_to(book.PROJECT).with_suffix(".html")) for path in book.sources()]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+MODES = ("light", "dark")
+RESULTS = book.PROJECT / "results"
+# Sphinx-thebe declares the same constant twice on every page; nothing of it is used.
+KNOWN_ERRORS = {"Identifier 'THEBE_JS_URL' has already been declared"}
+# Rules of axe-core that the theme itself breaks, each with the elements that do; nothing else may.
+BASELINE = {
+    "aria-deprecated-role": r"#id\d+",  # docutils gives entries of a bibliography the role doc-biblioentry
+    "aria-required-children": r"\.citation-list",  # and puts them into a list, which wants listitems
+}
+LIMIT = 2_000_000  # bytes that a page may weigh without its audio
+
+
+class Visit:
+    """A page as it was loaded: the page itself, and whatever went wrong on the way."""
+
+    def __init__(self, context: BrowserContext, site: str, path: str) -> None:
+        self.site, self.problems = site, []
+        self.page: Page = context.new_page()
+        self.page.on("request", self.request)
+        self.page.on("console", self.console)
+        self.page.on("pageerror", self.error)
+        response = self.page.goto(f"{site}/{path}", wait_until="load")
+        if response is None or response.status != 200:
+            self.problems.append(f"status {response and response.status}")
+        self.page.wait_for_function("!window.MathJax || (MathJax.startup && MathJax.startup.promise)")
+        self.page.evaluate("window.MathJax ? MathJax.startup.promise.then(() => null) : null")
+        self.page.wait_for_load_state("networkidle")
+
+    def request(self, request: Request) -> None:
+        if not request.url.startswith((self.site, "data:", "blob:")):
+            self.problems.append(f"asks another host: {request.url}")
+
+    def console(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and message.text not in KNOWN_ERRORS:
+            self.problems.append(f"console: {message.text} ({message.location.get('url')})")
+
+    def error(self, error: Error) -> None:
+        if error.message not in KNOWN_ERRORS:
+            self.problems.append(f"script: {error.message}")
+
+
+def contexts(browser: Browser, size: dict[str, int]) -> dict[str, BrowserContext]:
+    """A reader by day and one by night; each keeps what it has fetched, as readers' browsers do."""
+    made = {mode: browser.new_context(viewport=size, color_scheme=mode) for mode in MODES}
+    for context in made.values():
+        context.set_default_timeout(120_000)  # a busy machine is no fault of the book
+    return made
+
+
+def check(path: str, context: BrowserContext, html: Path, site: str) -> None:
+    """One visit, all properties of the page: loading it is what takes the time."""
+    visit = Visit(context, site, path)
+    page = visit.page
+    assert not visit.problems
+    assert sum(transferred(html / name) for name in {path, *page.evaluate(FETCHED)}) < LIMIT
+    assert page.evaluate(UNSEEN_IMAGES) == []
+    assert page.evaluate(RAW_FORMULAS) == []
+    assert page.evaluate(OVERFLOW) <= 0
+    assert page.evaluate(DANGLING_ANCHORS) == []
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.evaluate(WITHOUT_RECORD) == []
+    assert page.evaluate(WARNINGS) == []
+    assert violations(page) == {}
+    page.close()
+
+
+FETCHED = "() => performance.getEntriesByType('resource').map(entry => new URL(entry.name).pathname.slice(1))"
+
+
+@cache
+def transferred(file: Path) -> int:
+    """Bytes of a file on its way to a reader, as servers compress it; sound within a page does not count."""
+    content = re.sub(rb'src="data:audio/[^"]*"', b"", file.read_bytes())
+    return min(len(content), len(gzip.compress(content)))
+
+
+UNSEEN_IMAGES = """() => [
+    ...[...document.querySelectorAll("main img")]
+        .filter(img => !(img.alt && img.complete && img.naturalWidth > 0)).map(img => img.src.slice(0, 80)),
+    ...[...document.querySelectorAll("main figure svg, main .output svg:not(button svg)")]
+        .filter(svg => !svg.getAttribute("aria-label")).map(svg => svg.outerHTML.slice(0, 80)),
+]"""
+
+RAW_FORMULAS = r"""() => {
+    const found = [...document.querySelectorAll(".math")].filter(math => !math.querySelector("mjx-container"))
+        .map(math => math.textContent);
+    const failed = [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(e => e.outerHTML.slice(0, 120));
+    const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const node = walker.currentNode;
+        if (!node.parentElement.closest("pre, code, script, style, mjx-container, svg")
+            && /\$[^$]*[\\_^{][^$]*\$|\\[(\[]|\\(frac|mathbf|sum)\b/.test(node.data)) found.push(node.data);
+    }
+    return [...found, ...failed];
+}"""
+
+WITHOUT_RECORD = """() => [...document.querySelectorAll("figure.hmoe-figure")]
+    .filter(figure => !figure.querySelector(".hmoe-record")).map(figure => figure.innerText.slice(-200))"""
+
+WARNINGS = """() => [...document.querySelectorAll(".output.stderr")].map(warning => warning.innerText.slice(0, 200))"""
+
+OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+DANGLING_ANCHORS = """() => [...document.querySelectorAll("main a[href^='#']")]
+    .map(a => decodeURIComponent(a.getAttribute("href").slice(1)))
+    .filter(name => name && !document.getElementById(name))"""
+
+
+def violations(page: Page) -> dict[str, list[str]]:
+    """WCAG A and AA, by rule: the elements that break it, those of the baseline apart."""
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
+    found = Axe().run(page, options=options).response["violations"]
+    kept = {
+        rule["id"]: [
+            node["html"][:160]
+            for node in rule["nodes"]
+            if not re.fullmatch(BASELINE.get(rule["id"], ""), node["target"][0])
+        ]
+        for rule in found
+    }
+    return {rule: nodes for rule, nodes in kept.items() if nodes}
