@@ -24,7 +24,7 @@ FUNCTIONALS = (
 CONTOURS = ("pitch", "intensity", "harmonicity", *(f"formant {k}" for k in range(1, FORMANTS + 1)))
 NAMES = (
     *(f"{contour}, {functional}" for contour in CONTOURS for functional in FUNCTIONALS),
-    "seconds", "voiced share", "voiced stretches per second",
+    "seconds", "voiced share", "voice onsets per second",
     *(f"pitch, {third} third" for third in ("first", "middle", "last")),
     *(f"energy, {low} to {high} Hz" for low, high in zip(BANDS, BANDS[1:], strict=False)),
 )  # fmt: skip

@@ -79,7 +79,10 @@ class Store:
 
     def tested(self, protocol: str, seed: object, fold: str) -> list[str]:
         """The ids behind the letters of a prediction, in their order; `id~1` is copy 1."""
-        folds = self.utterances()[f"{protocol}.{seed}"].str.split("/", expand=True)
+        kept = self.utterances()[f"{protocol}.{seed}"]
+        if len(whole := kept.index[kept == fold]):  # the fold may be a speaker's name, and that may hold a "/"
+            return list(whole)
+        folds = kept.str.split("/", expand=True)
         return [f"{id}~{copy}" if copy else id for copy in folds for id in folds.index[folds[copy] == fold]]
 
     def introduce(self, utterances: pd.DataFrame) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hmoe.config import Config
@@ -65,6 +66,15 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "configs" / f"{CONFIG.key()}.json").read_text())
     assert Config(**kept) == CONFIG
     assert set(kept) == set(Config.model_fields)
+
+
+def test_who_was_tested_is_read_back_whatever_the_name_of_the_fold(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    columns = {"speaker.0": ["f/1", "m", "f/1"], "augment-then-split-5.0": ["0/1", "1/1", "1/0"]}
+    store.introduce(pd.DataFrame(columns, index=["a", "b", "c"]))
+    assert store.tested("speaker", 0, "f/1") == ["a", "c"]
+    assert store.tested("speaker", 0, "m") == ["b"]
+    assert store.tested("augment-then-split-5", 0, "1") == ["b", "c", "a~1", "b~1"]
 
 
 def test_a_trial_that_is_recorded_stays_as_it_was(tmp_path: Path) -> None:
