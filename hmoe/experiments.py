@@ -273,6 +273,8 @@ PROTOCOLS = Experiment(
             ("nested selection", "stratified-5", {}),
             ("augmented before the split", "augment-then-split-5", _COPIED),
             ("augmented before the split, clean copies", "augment-then-split-5-clean", _COPIED),
+            ("augmented after the split", "split-then-augment-5", _COPIED),
+            ("augmented after the split, clean copies", "split-then-augment-5-clean", _COPIED),
             ("new sentences", "sentence-5", {}),
             ("new speaker", "speaker", {}),
             ("new speaker and sentences", "speaker-sentence", {}),

@@ -45,23 +45,37 @@ class UnrolledInputs(Inputs):
 
 
 @dataclass(frozen=True)
-class Leak(Protocol):
-    """A protocol over the unrolled corpus; `scored` says which rows of a test fold count, given n."""
+class Unrolled(Protocol):
+    """A protocol over the unrolled corpus, which leaks unless the copies of an utterance are kept `together`.
 
+    `scored` says which rows of a test fold count, given n.
+    """
+
+    together: bool = False
     scored: Callable[[np.ndarray, int], np.ndarray] = lambda test, n: test
 
     def splits(self, corpus: Corpus, seed: int) -> list[Split]:
-        dealt = PROTOCOLS["stratified-5"].splits(unrolled(corpus), seed)
-        return [replace(split, test=self.scored(split.test, len(corpus))) for split in dealt]
+        n = len(corpus)
+        dealt = PROTOCOLS["stratified-5"].splits(corpus if self.together else unrolled(corpus), seed)
+        if self.together:
+            dealt = [Split(one.fold, with_copies(one.train, n), with_copies(one.test, n)) for one in dealt]
+        return [replace(split, test=self.scored(split.test, n)) for split in dealt]
+
+
+def with_copies(rows: np.ndarray, n: int) -> np.ndarray:
+    """Utterances and all their copies, as rows of the unrolled corpus."""
+    return np.concatenate([rows + n * copy for copy in range(COPIES + 1)])
 
 
 LEAKING = {
-    leak.name: leak
-    for leak in (
-        Leak("augment-then-split-5", "copies on both sides, all copies scored", (), None),
-        Leak(
-            f"augment-then-split-5{CLEAN}", "copies on both sides, clean ones scored", (), None, lambda t, n: t[t < n]
-        ),
+    protocol.name: protocol
+    for name, where, together in (
+        ("augment-then-split-5", "copies on both sides", False),
+        ("split-then-augment-5", "copies on their utterance's side", True),
+    )
+    for protocol in (
+        Unrolled(name, f"{where}, all copies scored", (), None, together),
+        Unrolled(f"{name}{CLEAN}", f"{where}, clean ones scored", (), None, together, lambda test, n: test[test < n]),
     )
 }
-"""Known to the experiment "protocols" alone."""
+"""The mistake, and beside it the same done right, as its control. Known to the experiment "protocols" alone."""

@@ -19,6 +19,7 @@ from hmoe.leaking import COPIES, LEAKING, UnrolledInputs, unrolled
 from hmoe.store import Store
 
 ALL, CLEAN = "augment-then-split-5", "augment-then-split-5-clean"
+RIGHT = "split-then-augment-5"
 
 
 def test_copies_of_most_test_utterances_are_trained_on_though_no_file_is_on_both_sides(tiny_corpus: Corpus) -> None:
@@ -31,9 +32,20 @@ def test_copies_of_most_test_utterances_are_trained_on_though_no_file_is_on_both
     assert sorted(np.concatenate([split.test for split in splits])) == list(range((COPIES + 1) * n))
 
 
-def test_the_other_scoring_trains_on_the_same_rows_and_counts_clean_utterances_alone(tiny_corpus: Corpus) -> None:
+def test_the_control_has_as_much_to_train_on_and_no_copy_of_a_test_utterance(tiny_corpus: Corpus) -> None:
+    n = len(tiny_corpus)
+    for leaks, right in zip(LEAKING[ALL].splits(tiny_corpus, 0), LEAKING[RIGHT].splits(tiny_corpus, 0), strict=True):
+        assert not set(right.test % n) & set(right.train % n)
+        assert sorted([*right.train, *right.test]) == list(range((COPIES + 1) * n))
+        assert (len(right.train), len(right.test)) == (len(leaks.train), len(leaks.test))
+
+
+@pytest.mark.parametrize("name", [ALL, RIGHT])
+def test_the_other_scoring_trains_on_the_same_rows_and_counts_clean_utterances_alone(
+    tiny_corpus: Corpus, name: str
+) -> None:
     for everything, clean in zip(
-        LEAKING[ALL].splits(tiny_corpus, 0), LEAKING[CLEAN].splits(tiny_corpus, 0), strict=True
+        LEAKING[name].splits(tiny_corpus, 0), LEAKING[f"{name}-clean"].splits(tiny_corpus, 0), strict=True
     ):
         assert clean.train.tolist() == everything.train.tolist()
         assert clean.test.tolist() == [row for row in everything.test if row < len(tiny_corpus)]
