@@ -273,6 +273,14 @@ def test_the_corpus_contradicts_table_1() -> None:
     assert {each.verdict.word for each in claims.FACTS["folds"]()} == {NOT_SUPPORTED}
 
 
+def test_a_corpus_as_table_1_has_it_would_not_contradict_it() -> None:
+    ids = [f"a-{emotion}-{k}" for emotion, n in (("anger", 9), ("neutral", 40)) for k in range(n)]
+    manifest = pd.DataFrame({"seconds": np.linspace(5, 60, len(ids))}, index=ids)
+    assert [each.verdict.word for each in claims.mean_length(manifest)] == [REPRODUCED]
+    (balance,) = claims.balance(manifest)
+    assert balance.verdict.word == SUPPORTED and "9 to 40 utterances an emotion, n = 49" in balance.ours
+
+
 def test_a_claim_says_on_how_many_trials_of_which_rows_it_rests(store: Store) -> None:
     chosen = experiment("table2")
     first, second = (row.name for row in chosen.rows[:2])
