@@ -84,6 +84,12 @@ class Records:
     def row(self, name: str, row: str) -> RowReport | None:
         return next((each for each in self.found[name] if each.name == row), None)
 
+    def __getitem__(self, key: tuple[str, str]) -> RowReport:
+        """The row of an experiment. KeyError where it is not recorded."""
+        if (found := self.row(*key)) is None:
+            raise KeyError(key)
+        return found
+
     def under(self, name: str, row: str, protocol: str) -> RowReport | None:
         """The row's configuration under another protocol than its own, whichever experiment recorded it."""
         chosen = experiment(name)
@@ -273,11 +279,10 @@ def recorded(some: list[Claim], records: Records) -> str:
     return "; ".join(lines)
 
 
-def page(store: Store) -> str:
+def page(records: Records) -> str:
     """The generated part of the page "Claims": how many stand how, then a section for each."""
-    records = Records(store)
     found = {claim.id: (claim, evidence(claim, records)) for claim in claims()}
-    lines = [f"Measured on {store.corpus}. A claim with several measurements can stand on several lines.", ""]
+    lines = [f"Measured on {records.store.corpus}. A claim with several measurements can stand on several lines.", ""]
     lines += ["| verdict | claims |", "|---|---|"]
     for word in WORDS:
         said = [id for id, (_, measured) in found.items() if word in {each.verdict.word for each in measured}]

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from hmoe import card, claims, datasheets, found, report, runs, worked
-from hmoe.experiments import AUDITS, EXPERIMENTS, experiment
+from hmoe.experiments import experiment
 from hmoe.paths import results_dir
 from hmoe.store import Store
 
@@ -22,12 +22,13 @@ RECORDED = "casia"
 def fragments() -> dict[str, str]:
     """Every generated part as MyST, by its file name in `book/generated/`, which pages include."""
     store = Store(RECORDED)
+    records = claims.Records(store)
     return {
-        "found.md": found.page(store),
-        "cite.md": runs.linked(found.cite(found.Recorded(store))),
+        "found.md": found.page(records),
+        "cite.md": runs.linked(found.cite(records)),
         "headline.md": runs.linked(numbered(headline(store), "Table 2 of the paper and what was recorded", "tab-rows")),
-        "deviations.md": deviations(store),
-        "claims.md": claims.page(store),
+        "deviations.md": deviations(records),
+        "claims.md": claims.page(records),
         "runs.md": runs.page(store.root),
         "model-card.md": card.page(store),
         "datasheet-casia.md": datasheets.casia(),
@@ -105,13 +106,9 @@ def entries() -> list[dict[str, Any]]:
     return yaml.safe_load((Path(__file__).parent / "data" / "deviations.yml").read_text(encoding="utf-8"))
 
 
-def deviations(store: Store) -> str:
+def deviations(records: claims.Records) -> str:
     """A section for each of `entries`, with the accuracies that are recorded of its effect."""
-    accuracy = {
-        (each.name, row.name): row.accuracy
-        for each in (EXPERIMENTS | AUDITS).values()
-        for row in report.rows(store, each)
-    }
+    accuracy = {(name, row.name): row.accuracy for name, rows in records.found.items() for row in rows}
     return "\n".join(_section(entry, accuracy) for entry in entries())
 
 

@@ -102,14 +102,14 @@ def test_without_records_nothing_is_measured_and_the_page_says_so_of_every_claim
         assert words & {UNMEASURED, claims.CONTRADICTED}, claim.id
         assert not words & {SUPPORTED, REPRODUCED, NOT_REPRODUCED, PARTLY, NOISE, FEW}, claim.id
         assert (claims.NEVER in words) == bool(claim.never)
-    text = claims.page(store)
+    text = claims.page(Records(store))
     for claim in CLAIMS:
         assert f"(claim-{claim.id.lower()})=" in text and claim.words in text
 
 
 def test_every_verdict_has_a_line_on_the_page(store: Store) -> None:
     said = {each.verdict.word for claim in CLAIMS for each in evidence(claim, Records(store))}
-    text = claims.page(store)
+    text = claims.page(Records(store))
     assert said <= set(claims.WORDS)
     assert all(f"| {word} |" in text for word in said)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hmoe import pages, report
+from hmoe import claims, pages, report
 from hmoe.config import Config
 from hmoe.experiments import experiment
 from hmoe.store import Store
@@ -35,7 +35,7 @@ def test_a_switch_is_a_field_whose_default_comes_first(entry: dict) -> None:
 
 def test_every_question_that_the_configuration_names_is_on_the_page() -> None:
     source = (Path(pages.__file__).parent / "config.py").read_text()
-    text = pages.deviations(Store("nothing-recorded"))
+    text = pages.deviations(claims.Records(Store("nothing-recorded")))
     for entry in ENTRIES:
         assert f"## {entry['id']} · " in text
     for i in range(1, 40):
