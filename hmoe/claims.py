@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from hmoe import corpora, report, runs
-from hmoe.bench_cost import exponent
+from hmoe.bench_cost import exponent, longer
 from hmoe.config import Config
 from hmoe.exhibit import Table, measured
 from hmoe.experiments import AUDITS, EXPERIMENTS, TABLE_3_FRAMES, Row, experiment
@@ -208,7 +208,8 @@ def _by_length(table: pd.DataFrame) -> Iterator[Evidence]:
     grows = {part: exponent(seconds.index.to_series(), seconds) for part, seconds in parts.items()}
     near = SUPPORTED if grows[SIMBA] < 1.5 else NOT_SUPPORTED
     why = f"nearer to linear than to quadratic; self-attention's grows with the power {grows[ATTENTION]:.2f}"
-    said = f"the power {grows[SIMBA]:.2f} of the length, L = {min(parts[SIMBA].index)} to {max(parts[SIMBA].index)}"
+    fitted = longer(parts[SIMBA].index.to_series())
+    said = f"the power {grows[SIMBA]:.2f} of the length, L = {fitted.min()} to {fitted.max()}"
     yield Evidence(
         "growth of the time of a training step of SiMBA",
         "N log N",
