@@ -23,6 +23,7 @@ import nbformat
 import papermill
 import yaml
 from filelock import FileLock
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from hmoe import pages, runs
@@ -159,7 +160,7 @@ def execute(parameters: dict[str, Any], jobs: int = 2) -> list[Path]:
         try:
             for count, run in enumerate(as_completed(runs), 1):
                 print(f"[{count}/{len(due)}] {runs[run].name}: {run.result():.0f} s", flush=True)
-        except HmoeError:
+        except BaseException:  # Ctrl-C too: what waits would otherwise run first
             pool.shutdown(cancel_futures=True)
             raise
     return list(done.values())
@@ -219,6 +220,10 @@ def _execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> float:
             notebook.relative_to(PROJECT),
             f"cell {error.exec_count} raised {error.ename}: {error.evalue}",
             f"the whole traceback is in {failed.relative_to(PROJECT)}",
+        ) from None
+    except DeadKernelError:
+        raise HmoeError(
+            notebook.relative_to(PROJECT), "its kernel died, perhaps for want of memory", "run again with --jobs 1"
         ) from None
     seconds = time.monotonic() - started
     result = nbformat.read(failed, as_version=4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -77,6 +79,45 @@ def test_a_failing_cell_is_named_and_what_ran_is_kept(project: Path) -> None:
     assert str(kept.relative_to(project)) in line
     assert "ran" in kept.read_text()
     assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_a_kernel_that_dies_is_one_line(project: Path) -> None:
+    write(project / "notebooks" / "01-a.ipynb", "import os", "os._exit(1)")
+    with pytest.raises(HmoeError, match=r"^notebooks/01-a\.ipynb: its kernel died, .*; run again with --jobs 1$"):
+        book.execute(GIVEN)
+
+
+class Telling(ThreadPoolExecutor):
+    """A pool that tells when it takes no more work."""
+
+    closed = threading.Event()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+        self.closed.set()
+        super().shutdown(wait)
+
+
+def test_ctrl_c_runs_none_of_the_chapters_that_wait(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"0{number}-a" for number in range(1, 6)]
+    chapters = "".join(f"  - file: notebooks/{name}\n" for name in names)
+    (project / "_toc.yml").write_text(f"root: book/index\nparts:\n- chapters:\n{chapters}")
+    for name in names:
+        write(project / "notebooks" / f"{name}.ipynb")
+    ran = []
+
+    def stopped(notebook: Path, *_: object) -> float:
+        ran.append(notebook.stem)
+        if len(ran) == 1:
+            raise KeyboardInterrupt
+        Telling.closed.wait()
+        return 0.0
+
+    monkeypatch.setattr(book, "_execute", stopped)
+    monkeypatch.setattr(book, "ThreadPoolExecutor", Telling)
+    with pytest.raises(KeyboardInterrupt):
+        book.execute(GIVEN, jobs=1)
+    assert ran in (names[:1], names[:2])  # the second may have begun
 
 
 def test_a_chapter_that_is_not_there_is_named(project: Path) -> None:
