@@ -220,10 +220,10 @@ def features_command(
     Example: `hmoe features --corpus casia --root /data/casia`
     """
     from hmoe import grid
-    from hmoe.config import Config
+    from hmoe.experiments import Row
 
     chosen = grid.profile(profile)
-    config = Config(**{**chosen.changes, **overrides(changes)})
+    config = chosen.config(Row("HMoE-SiMBA"), **overrides(changes))
     bank = grid.open_bank(grid.load(corpus, root, chosen), config, workers, device=torch_on)
     typer.echo(f"{len(bank.ids)} utterances, each clean and in {bank.copies} augmented copies")
 
@@ -241,7 +241,7 @@ def train_command(
     import numpy as np
 
     from hmoe import grid, protocols
-    from hmoe.config import Config
+    from hmoe.experiments import Row
     from hmoe.inputs import Inputs
     from hmoe.paths import atomic_write
     from hmoe.pretrained import Pretrained, facts, vacant
@@ -249,7 +249,7 @@ def train_command(
     from hmoe.train import fit
 
     chosen = grid.profile(profile)
-    config = Config(**{**chosen.changes, **overrides(changes)})
+    config = chosen.config(Row("HMoE-SiMBA"), **overrides(changes))
     if config.model != "hmoe-simba" or config.selection == "test":
         raise ConfigError("--set", "a model for `hmoe predict` is HMoE-SiMBA, and nothing tests it", "use `hmoe run`")
     if config.by_speaker or "prosody" in config.reading or config.reading == "embeddings":

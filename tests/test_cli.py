@@ -22,9 +22,10 @@ import torch
 import typer
 import yaml
 
-from hmoe import audio, cli
+from hmoe import audio, cli, grid
 from hmoe.config import Config
 from hmoe.corpora import Corpus
+from hmoe.errors import ConfigError
 from hmoe.experiments import experiment
 from hmoe.grid import PROFILES, store_for
 from hmoe.pretrained import Pretrained
@@ -413,6 +414,24 @@ def test_ctrl_c_says_that_nothing_is_lost_and_keeps_what_was_done(listing: Path,
     assert err.splitlines()[-1] == "hmoe: stopped; finished trials are kept, run the same command to go on"
     assert "Traceback" not in err
     assert len(Store("csv", tmp_path).read("table3")) >= 1
+
+
+@pytest.mark.parametrize("command", [["features"], ["train", "my-model"]], ids=" ".join)
+def test_a_profile_asks_of_frames_what_it_asks_in_trials(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, listing: Path, command: list[str]
+) -> None:
+    asked = []
+
+    def no_more(corpus: Corpus, config: Config, *_: object, **__: object) -> None:
+        asked.append(config)
+        raise ConfigError("test", "has seen enough")
+
+    monkeypatch.setattr(grid, "open_bank", no_more)
+    monkeypatch.chdir(listing.parent)
+    given = ("-c", "csv", "-r", listing, "-p", "fast", "--set", "reading=frames")
+    refused(capsys, *command, *given)
+    refused(capsys, *command, *given, "--set", "epochs=9")
+    assert [(config.frame_stride, config.epochs, config.lr) for config in asked] == [(8, 4, 1e-3), (8, 9, 1e-3)]
 
 
 def test_train_makes_a_model_that_predict_takes(
