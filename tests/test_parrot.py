@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hmoe import grid
+from hmoe import audio, grid
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.errors import AudioError, ConfigError
@@ -166,6 +166,32 @@ def test_each_class_of_transformers_loads_from_a_folder_and_runs(name: str, save
     assert (encoder.width, said.rate) == (16, CLASSES[name])
     assert len(said.frames) / said.rate == pytest.approx(1, abs=0.02)
     assert np.isfinite(said.frames).all()
+
+
+@pytest.mark.parametrize("name", ["Hubert", "Whisper"])
+def test_a_checkpoint_of_half_precision_is_computed_in_single(
+    name: str, saved: dict[str, Path], tmp_path: Path
+) -> None:
+    model = transformers.AutoModel.from_pretrained(saved[name]).half()
+    model.save_pretrained(tmp_path)
+    transformers.AutoFeatureExtractor.from_pretrained(saved[name]).save_pretrained(tmp_path)
+    encoder = encoders.HuggingFace(str(tmp_path))
+    assert np.isfinite(encoder(VOICE, RATE).frames).all()
+    assert {weights.dtype for weights in encoder.model.parameters()} == {torch.float32}
+
+
+def test_whisper_refuses_what_it_would_hear_the_beginning_of(
+    saved: dict[str, Path], tmp_path: Path, tiny_corpus: Corpus
+) -> None:
+    name = str(saved["Whisper"])
+    encoder, just = encoders.load(name), np.tile(VOICE, 30)
+    assert len(encoder(just, RATE).frames) == 1500
+    with pytest.raises(AudioError, match="32.0 s is too long, the limit is 30 s; cut it into utterances"):
+        encoder(np.tile(VOICE, 32), RATE)
+    audio.write(tmp_path / "long.wav", np.tile(VOICE, 32))
+    table = tiny_corpus.table.assign(path=str(tmp_path / "long.wav"))
+    with pytest.raises(AudioError, match=r"long\.wav, encoder '.*': 32\.0 s is too long"):
+        cached._pooled(Corpus("x", tmp_path, table, tiny_corpus.emotions), name, 0)
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused_and_not_made_up(saved: dict[str, Path], tmp_path: Path) -> None:

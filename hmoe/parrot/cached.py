@@ -12,6 +12,7 @@ from tqdm import tqdm
 from hmoe import bank as banks
 from hmoe.config import Config
 from hmoe.corpora import Corpus
+from hmoe.errors import AudioError
 from hmoe.parrot import encoders
 from hmoe.paths import cache_dir
 
@@ -60,4 +61,8 @@ def _embedded(corpus: Corpus, name: str, config: Config, workers: int | None, pr
 
 
 def _pooled(corpus: Corpus, name: str, i: int) -> np.ndarray:
-    return encoders.load(name)(corpus.waveform(i), encoders.RATE).pooled
+    samples = corpus.waveform(i)
+    try:
+        return encoders.load(name)(samples, encoders.RATE).pooled
+    except AudioError as error:
+        raise AudioError(f"{corpus.table['path'].iloc[i]}, encoder {name!r}", error.what, error.remedy) from None

@@ -50,17 +50,21 @@ class Embedded:
 
 
 class Encoder(ABC):
-    """`encoder(samples, sample_rate)` gives `Embedded`; AudioError for another rate than 16 kHz or unusable samples."""
+    """`encoder(samples, sample_rate)` gives `Embedded`.
+
+    AudioError for another rate than 16 kHz, unusable samples, or more of them than the encoder hears at once.
+    """
 
     identity: str  # names these weights, for the cache
     width: int  # D
     rate: float  # frames a second
+    longest: float = audio.LONGEST  # s
 
     def __call__(self, samples: np.ndarray, sample_rate: int) -> Embedded:
         if sample_rate != RATE:
             remedy = "resample it, as `audio.read` does"
             raise AudioError("encoder", f"audio at {sample_rate} Hz, expected {RATE} Hz", remedy)
-        audio.check(samples, "encoder", sample_rate)
+        audio.check(samples, "encoder", sample_rate, self.longest)
         with torch.inference_mode():
             return Embedded(np.asarray(self.frames(samples.astype(np.float32)), np.float32), self.rate)
 
@@ -173,15 +177,18 @@ class HuggingFace(Encoder):
             what = f"the checkpoint lacks or misfits {(missing or sorted(told['mismatched_keys']))[0]}"
             raise ConfigError(f"encoder {name!r}", what, "give a checkpoint of this very model")
         self.whisper = model.config.model_type == "whisper"
-        self.model = (model.get_encoder() if self.whisper else model).eval()
+        # A checkpoint may be of half precision, in which a CPU computes slowly, if at all.
+        self.model = (model.get_encoder() if self.whisper else model).float().eval()
         self.width = model.config.hidden_size
         self.rate = 50.0 if self.whisper else RATE / float(np.prod(model.config.conv_stride))
         self.identity = f"{Path(name).name}-{digest(self.model)}"
+        if self.whisper:
+            self.longest = float(self.prepare.chunk_length)  # what is left of a longer one would not be heard
 
     def frames(self, samples: np.ndarray) -> Tensor:
         x = self.prepare(samples, sampling_rate=RATE, return_tensors="pt")
         hidden = self.model(x["input_features" if self.whisper else "input_values"]).last_hidden_state[0]
-        # Whisper's input is always 30 s long, the rest of it silence.
+        # Whisper's input is always `longest`, the rest of it silence.
         return hidden[: -(-len(samples) * int(self.rate) // RATE)] if self.whisper else hidden
 
 
