@@ -298,7 +298,8 @@ def _on_cluster(tasks: list[Task], scheduler: str) -> Iterator[str | TrainingErr
         raise ConfigError("--scheduler", f"no Dask scheduler at {scheduler!r}", "e.g. tcp://127.0.0.1:8786") from None
     with client:
         # What tasks share is sent once, as a task's result: a cluster makes it again if its worker dies.
-        shared = {id(each): client.submit(_itself, each, pure=False) for task in tasks for each in task[1:]}
+        several = {id(each): each for task in tasks for each in task[1:]}
+        shared = {name: client.submit(_itself, each, pure=False) for name, each in several.items()}
         waiting, running = deque(tasks), {}
         while waiting or running:
             try:  # a cluster may still be waiting in a queue, or have lost all that it had

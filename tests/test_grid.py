@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import dask
 import numpy as np
 import pytest
 import tiny
-from dask.distributed import LocalCluster
+from dask.distributed import Client, Future, LocalCluster
 from safetensors import safe_open
 
 from hmoe import audio, grid
@@ -230,15 +231,23 @@ class SuicidalOnce(Suicidal):
         Store.append(self, columns, *record)
 
 
-def test_a_cluster_without_workers_is_waited_for_but_not_for_ever(
+def test_a_cluster_without_workers_is_waited_for_but_not_for_ever_and_got_what_tasks_share_once(
     tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sent, submit = [], Client.submit
+
+    def watched(client: Client, function: Callable, *given: object, **how: object) -> Future:
+        sent.append(given)
+        return submit(client, function, *given, **how)
+
+    monkeypatch.setattr(Client, "submit", watched)
     monkeypatch.setattr(grid, "WAIT", 1)
     with (
         LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster,
         pytest.raises(ConfigError, match="no worker for 1 s"),
     ):
         grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), 2, cluster.scheduler_address, False)
+    assert len(sent) == 3  # corpus, bank and store, of ten tasks
 
 
 def test_a_cluster_whose_workers_have_several_threads_is_refused(tiny_corpus: Corpus, tmp_path: Path) -> None:
