@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import joblib
 import librosa
 import numpy as np
 import pytest
@@ -320,6 +321,23 @@ def test_embeddings_stand_beside_each_other_in_the_order_of_the_names(tiny_corpu
     table = cached.build(tiny_corpus, config, workers=1, progress=False).pooled(np.array([2]), np.array([0]))
     assert cached.widths(config) == [96, 260]
     assert table[0, :96] == pytest.approx(encoders.load("openwakeword")(tiny_corpus.waveform(2), RATE).pooled)
+
+
+def test_embeddings_take_a_process_a_core_unless_told_otherwise(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, parallel = [], joblib.Parallel
+
+    def watched(n_jobs: int | None, **how: object) -> joblib.Parallel:
+        asked.append(n_jobs)
+        return parallel(1, **how)
+
+    monkeypatch.setattr(joblib, "Parallel", watched)
+    config = Config(**{**ROW, "encoders": ("openwakeword",)})
+    for number, workers in enumerate((None, 3)):
+        monkeypatch.setenv("HMOE_CACHE", str(tmp_path / str(number)))
+        cached.build(tiny_corpus, config, workers, progress=False)
+    assert asked == [joblib.cpu_count(), 3]
 
 
 def test_every_pair_is_measured_on_known_and_on_new_speakers() -> None:

@@ -40,7 +40,10 @@ def widths(config: Config) -> list[int]:
 
 
 def build(corpus: Corpus, config: Config, workers: int | None = None, progress: bool = True) -> Embeddings:
-    """The embeddings of a corpus by `config.encoders`, after computing what is missing."""
+    """The embeddings of a corpus by `config.encoders`, after computing what is missing.
+
+    `workers` processes share that, by default as many as there are cores.
+    """
     parts = [_embedded(corpus, name, config, workers, progress) for name in config.encoders]
     return Embeddings(list(corpus.table["id"]), np.concatenate(parts, axis=1))
 
@@ -54,7 +57,7 @@ def _embedded(corpus: Corpus, name: str, config: Config, workers: int | None, pr
     path: Path = cache_dir() / "embeddings" / f"{corpus.name}-{banks.content(corpus)}" / f"{encoder.identity}.npy"
     if not banks.intact(path):
         each = [joblib.delayed(_pooled)(corpus, name, i) for i in range(len(corpus))]
-        found = joblib.Parallel(n_jobs=workers, return_as="generator")(each)
+        found = joblib.Parallel(n_jobs=workers or joblib.cpu_count(), return_as="generator")(each)
         bar = tqdm(found, total=len(corpus), desc=name, unit="utterance", disable=not progress)
         banks.save(path, np.stack(list(bar)))
     return np.load(path)
