@@ -259,6 +259,7 @@ OTHERS = {
         {
             "AudioWAV/1001_DFA_ANG_XX.wav": ("1001_DFA_ANG_XX", "1001", "anger", "DFA"),
             "AudioWAV/1091_IEO_HAP_HI.wav": ("1091_IEO_HAP_HI", "1091", "happiness", "IEO"),
+            "AudioWAV/1040_ITH_SAD_X.wav": ("1040_ITH_SAD_X", "1040", "sadness", "ITH"),
         },
         "AudioWAV/1001_DFA_SUR_XX.wav",
     ),

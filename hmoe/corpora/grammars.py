@@ -59,8 +59,8 @@ def savee(path: PurePath) -> Utterance:
 
 
 def crema_d(path: PurePath) -> Utterance:
-    """CREMA-D: `1001_DFA_ANG_XX.wav` is actor, sentence, emotion, intensity."""
-    actor, sentence, code, _ = _parts(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(\w\w)", path.stem, path, "1001_DFA_ANG_XX.wav")
+    """CREMA-D: `1001_DFA_ANG_XX.wav` is actor, sentence, emotion, intensity, of which `1040_ITH_SAD_X.wav` has half."""
+    actor, sentence, code, _ = _parts(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(\w\w?)", path.stem, path, "1001_DFA_ANG_XX.wav")
     return Utterance(path.stem, actor, _code(CREMA_D, code, path), sentence)
 
 
