@@ -360,6 +360,8 @@ def run_command(
 
     experiments = list(EXPERIMENTS.values()) if experiment == "all" else [find(experiment)]
     chosen, changed, wanted_seeds = grid.profile(profile), overrides(changes), numbers(seeds) if seeds else None
+    if backend not in ("loky", "dask"):
+        raise ConfigError("--backend", f"got {backend!r}", "give loky or dask")
     if (backend == "dask") != (scheduler is not None):
         raise ConfigError("--backend", f"got {backend!r} with --scheduler {scheduler}", "dask needs both, loky neither")
     data = grid.load(corpus, root, chosen)

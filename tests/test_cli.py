@@ -76,6 +76,7 @@ def test_every_command_helps_with_an_example_that_begins_with_its_own_name(
         (["run", "table2", "--profile", "quick"], "profile: got 'quick'; known: full, fast"),
         (["run", "table2", "--device", "abacus"], "--device: got 'abacus'; give cpu"),
         (["run", "table2", "--backend", "dask"], "dask needs both"),
+        (["run", "table2", "--corpus", "nope", "--backend", "dsak"], "got 'dsak'; give loky or dask"),
         (["run", "table2", "--set", "d_state"], "got 'd_state'; write FIELD=VALUE"),
         (["run", "table2", "--set", "corpus=casia"], "no field 'corpus'"),
         (["run", "table2", "--set", "augment=["], "write YAML"),
