@@ -26,7 +26,7 @@ from filelock import FileLock
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from hmoe import pages, runs
+from hmoe import corpora, pages, runs
 from hmoe.errors import HmoeError
 from hmoe.paths import atomic_write, results_dir
 from hmoe.store import Store, commit, machine
@@ -180,11 +180,12 @@ def sources() -> list[Path]:
 
 
 def fingerprint(parameters: dict[str, Any]) -> str:
-    """Names everything that a notebook's outputs may depend on, itself apart: code, data, records, parameters."""
+    """Names everything that a notebook's outputs may depend on, itself apart: code, corpus, records, parameters."""
     files = [path for folder in (PROJECT / "hmoe", results_dir()) for path in folder.rglob("*") if path.is_file()]
     # Not what running leaves beside the code (Python's bytecode, numba's machine code), nor what is half written.
     kept = sorted(p for p in files if p.parent.name != "__pycache__" and p.suffix not in {".tmp", ".lock"})
-    return _digest(json.dumps(parameters, sort_keys=True), version("torch"), *(_read(path) for path in kept))
+    given = {**parameters, "files": corpora.state(parameters["corpus"], parameters["root"])}
+    return _digest(json.dumps(given, sort_keys=True), version("torch"), *(_read(path) for path in kept))
 
 
 def _read(path: Path) -> bytes:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hmoe import audio
-from hmoe.corpora import COLUMNS, Corpus, check, checking, load, manifest, names, stats
+from hmoe.corpora import COLUMNS, Corpus, check, checking, load, manifest, names, pack, state, stats
 from hmoe.corpora.casia import SPEAKERS, grammar
 from hmoe.corpora.labels import COMMON, NAMES, emotion
 from hmoe.corpora.table import scan, tabulate
@@ -209,6 +209,22 @@ def test_the_environment_says_where_a_corpus_is(casia: Path, monkeypatch: pytest
     assert load("casia").root == casia and len(load("casia")) == 48
     monkeypatch.setenv("HMOE_CREMA_D", str(tree(casia.parent / "crema", ["1001_DFA_ANG_XX.wav"])))
     assert load("crema-d").table["id"].tolist() == ["1001_DFA_ANG_XX"]
+
+
+def test_the_state_of_a_corpus_is_that_of_every_file_that_is_read(casia: Path, tmp_path: Path) -> None:
+    said = state("casia", casia)
+    assert [path for path, _, _ in said] == sorted(
+        str(Path(path).relative_to(casia)) for path in load("casia", casia).table["path"]
+    )
+    assert [size for _, size, _ in said] == [(casia / path).stat().st_size for path, _, _ in said]
+    pack(load("casia", casia), tmp_path / "casia.zip")
+    assert [path for path, _, _ in state("casia", tmp_path / "casia.zip")] == ["casia.zip"]
+    (tmp_path / "list.csv").write_text("path,emotion\ncasia/wangzhe/angry/201.wav,anger\n")
+    assert [path for path, _, _ in state("csv", tmp_path / "list.csv")] == ["casia/wangzhe/angry/201.wav", "list.csv"]
+    assert state("synthetic") == []  # nor is it made
+    (casia / "wangzhe" / "angry" / "203.wav").symlink_to(tmp_path / "gone.wav")
+    with pytest.raises(CorpusError, match=r"203\.wav: cannot be read \(No such file or directory\); "):
+        state("casia", casia)
 
 
 # --- labels

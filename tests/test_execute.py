@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,6 +67,25 @@ def test_a_notebook_runs_again_when_what_it_depends_on_changed_and_only_then(pro
     (changed,) = book.execute(GIVEN)
     assert changed != first
     assert not first.exists()
+
+
+def test_another_recording_in_the_same_folder_is_noticed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, given = project / "recordings", GIVEN | {"corpus": "folder"}
+    (corpus / "anger").mkdir(parents=True)
+    recording = corpus / "anger" / "1.wav"
+    recording.write_bytes(b"one")
+    os.utime(recording, ns=(5, 5))
+    monkeypatch.setenv("HMOE_FOLDER", str(corpus))
+    seen = [book.fingerprint(given)]
+    assert book.fingerprint(given) == seen[0]
+    os.utime(recording, ns=(6, 6))
+    seen.append(book.fingerprint(given))
+    recording.write_bytes(b"three")
+    os.utime(recording, ns=(6, 6))
+    seen.append(book.fingerprint(given))
+    recording.rename(corpus / "anger" / "2.wav")
+    seen.append(book.fingerprint(given))
+    assert len(set(seen)) == 4
 
 
 def test_a_failing_cell_is_named_and_what_ran_is_kept(project: Path) -> None:

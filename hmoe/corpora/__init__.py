@@ -19,11 +19,14 @@ from hmoe.corpora.archive import pack
 from hmoe.corpora.checking import CheckReport
 from hmoe.corpora.listing import read_listing
 from hmoe.corpora.synthetic import MARKER, make, synthetic_root
-from hmoe.corpora.table import COLUMNS, Corpus, Grammar, Utterance, scan, tabulate
+from hmoe.corpora.table import COLUMNS, Corpus, Grammar, Utterance, files, scan, tabulate
 from hmoe.errors import CorpusError
 from hmoe.paths import DATA
 
-__all__ = ["COLUMNS", "CheckReport", "Corpus", "Utterance", "check", "load", "names", "pack", "stats", "synthetic_root"]
+__all__ = [
+    "COLUMNS", "CheckReport", "Corpus", "Utterance", "check", "load", "names", "pack", "state", "stats",
+    "synthetic_root",
+]  # fmt: skip
 
 GRAMMARS: dict[str, Grammar] = {
     "synthetic": synthetic.grammar,
@@ -62,6 +65,28 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Corpus:
     if name == "synthetic" and checking.manifest(corpus) != (root / MARKER).read_text():
         raise CorpusError(root, "is not as it was made", "remove it, and it will be made again")
     return corpus
+
+
+def state(name: str, root: str | os.PathLike[str] | None = None) -> list[tuple[str, int, int]]:
+    """Path, size and time of change (ns) of each file that `load` would read, sorted; none is opened but a CSV file.
+
+    Empty for `synthetic`, which `load` refuses unless it is as it was made. CorpusError as from `load`.
+    """
+    root = _root(name, root)
+    if name == "synthetic":
+        return []
+    if archive.is_archive(root):
+        found = [root]
+    else:
+        found = [root, *(path for path, _ in read_listing(root))] if name == "csv" else files(root)
+    folder, result = root if root.is_dir() else root.parent, []
+    for path in found:
+        try:
+            now = path.stat()
+        except OSError as error:  # a link to nothing
+            raise CorpusError(path, f"cannot be read ({error.strerror})", "restore or remove it") from None
+        result.append((os.path.relpath(path, folder), now.st_size, now.st_mtime_ns))
+    return sorted(result)
 
 
 def check(name: str, root: str | os.PathLike[str] | None = None) -> CheckReport:
