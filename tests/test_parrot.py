@@ -7,16 +7,18 @@ from pathlib import Path
 import joblib
 import librosa
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hmoe import audio, grid
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.errors import AudioError, ConfigError
+from hmoe.errors import AudioError, ConfigError, StoreError
 from hmoe.experiments import PARROT as ROWS
 from hmoe.experiments import Experiment, Row
 from hmoe.model import count_parameters
@@ -300,6 +302,29 @@ def test_a_name_stands_for_the_weights_of_the_records(
     encoders.load("mamba-8")
     assert not caplog.records
     assert encoders.registered()["machine"].tolist() == ["mine", "yours"]
+
+
+def test_who_registers_waits_for_who_is_registering(
+    pretrained: tuple[ssamba.PatchEncoder, list[float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HMOE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HMOE_RESULTS", str(tmp_path / "results"))
+    pretraining.save_encoder(pretrained[0], encoders.own_path("mamba-8"), {})
+    locked, registered = [], encoders.registered
+
+    def watched() -> pd.DataFrame:
+        with pytest.raises(Timeout), FileLock(tmp_path / "results" / "encoders.lock", timeout=0):
+            pass
+        locked.append(True)
+        return registered()
+
+    monkeypatch.setattr(encoders, "registered", watched)
+    encoders.register("mamba-8", 0.5, {"machine": "mine"})
+    assert locked == [True]
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HMOE_RESULTS", str(tmp_path / "file"))
+    with pytest.raises(StoreError, match="cannot be written"):
+        encoders.register("mamba-8", 0.5, {"machine": "mine"})
 
 
 # Trials

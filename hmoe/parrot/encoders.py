@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hmoe import audio, features
 from hmoe.config import Features
-from hmoe.errors import AudioError, ConfigError
+from hmoe.errors import AudioError, ConfigError, StoreError
 from hmoe.parrot import audio_mamba
 from hmoe.parrot.pretraining import load_encoder
 from hmoe.parrot.ssamba import FRAMES, PER_STEP, SIZES, log_mel
@@ -219,10 +220,15 @@ def register(name: str, loss: float, facts: dict[str, str]) -> None:
     The last bits of a training depend on the processor, so records name theirs, as the lines of this table do.
     """
     line = {"encoder": name, "weights": Patches(own_path(name)).identity.rpartition("-")[2], "loss": f"{loss:.4f}"}
-    table = pd.concat([registered(), pd.DataFrame([{**line, **facts}])]).drop_duplicates(
-        ["encoder", "machine"], keep="last"
-    )
-    atomic_write(results_dir() / "encoders.csv", table.sort_values(["encoder", "machine"]).to_csv(index=False))
+    path = results_dir() / "encoders.csv"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            table = pd.concat([registered(), pd.DataFrame([{**line, **facts}])])
+            table = table.drop_duplicates(["encoder", "machine"], keep="last").sort_values(["encoder", "machine"])
+            atomic_write(path, table.to_csv(index=False))
+    except OSError as error:
+        raise StoreError.unwritable(path, error, "choose another HMOE_RESULTS") from None
 
 
 def registered() -> pd.DataFrame:
