@@ -70,7 +70,7 @@ def inputs_of(trial: Trial, corpus: Corpus, bank: Bank) -> Inputs:
 
 
 def fit_split(
-    trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None, progress: bool = False
+    trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None
 ) -> tuple[nn.Module | BaseEstimator, Run, np.ndarray]:
     """Train the trial's model; returns it, its history and the predicted class of each test utterance."""
     config, split, labels = trial.config, trial.split, seen(trial, corpus).labels
@@ -92,7 +92,7 @@ def fit_split(
         held_out = split.test
     model, run = fit(
         lambda: peers.build(config, len(corpus.emotions)),
-        inputs, labels, rows, held_out, config, trial.randomness(), checkpoint, progress,
+        inputs, labels, rows, held_out, config, trial.randomness(), checkpoint,
     )  # fmt: skip
     return model, run, classes(model, inputs, split.test)
 
