@@ -567,5 +567,5 @@ AUDITS = {e.name: e for e in _AUDITS}
 def experiment(name: str) -> Experiment:
     known = EXPERIMENTS | AUDITS
     if name not in known:
-        raise ConfigError("experiment", f"got {name!r}", f"known: {', '.join(known)}, all")
+        raise ConfigError("experiment", f"got {name!r}", f"known: {', '.join(known)}")
     return known[name]

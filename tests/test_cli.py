@@ -116,6 +116,12 @@ def test_what_is_given_wrongly_is_one_line(capsys: pytest.CaptureFixture[str], a
     assert says in refused(capsys, *arguments)
 
 
+def test_a_report_is_of_one_experiment_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "report", "all")
+    assert "got 'all'; known: table2, " in line
+    assert line.count("all") == 1
+
+
 def test_a_corpus_that_is_empty_or_holds_a_bad_file_or_an_unknown_speaker_is_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
