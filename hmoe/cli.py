@@ -136,7 +136,7 @@ def corpus_names() -> None:
 
 @corpus_app.command("make")
 def corpus_make(root: Annotated[Path | None, typer.Argument(help="Where to; default: the cache.")] = None) -> None:
-    """Make the synthetic corpus (about half a minute).
+    """Make the synthetic corpus (less than a minute).
 
     Example: `hmoe corpus make`
     """

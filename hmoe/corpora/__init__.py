@@ -49,7 +49,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Corpus:
     """The corpus `name` in the directory `root` (for `csv`: the CSV file), or in an archive that `pack` wrote.
 
     Without a root, the environment variable `HMOE_<NAME>` gives it (`HMOE_CASIA`, `HMOE_CREMA_D`). `synthetic` needs
-    neither, and is made where it is not yet there, which takes about 15 s.
+    neither, and is made where it is not yet there, which takes less than a minute.
 
     Raises CorpusError for an unknown corpus or directory, a file whose name does not say what it is, an id that comes
     twice, and unusable audio files.

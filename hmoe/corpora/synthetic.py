@@ -104,7 +104,7 @@ def grammar(path: PurePath) -> Utterance:
 
 
 def make(root: Path, texts: list[str] | None = None) -> None:
-    """Make the corpus in `root` unless it is there; `texts` are `sentences()` if not given. About 15 s.
+    """Make the corpus in `root` unless it is there; `texts` are `sentences()` if not given. Takes less than a minute.
 
     The same samples come out on every run on one machine, and `root` holds the whole corpus or nothing of it: it is
     made beside and then renamed. Raises CorpusError if `root` holds anything else, or cannot be written.
