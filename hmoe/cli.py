@@ -324,7 +324,7 @@ def convert_command(
 @app.command("book")
 def book_command(
     corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "fast", device: Device = "cpu",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Notebooks at a time.")] = 2,
     single: Annotated[bool, typer.Option("--single", help="The whole book as one page.")] = False,
 ) -> None:  # fmt: skip

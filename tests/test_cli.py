@@ -22,7 +22,7 @@ import torch
 import typer
 import yaml
 
-from hmoe import audio, cli, grid
+from hmoe import audio, book, cli, grid
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.errors import ConfigError
@@ -114,6 +114,16 @@ def test_every_command_helps_with_an_example_that_begins_with_its_own_name(
 )
 def test_what_is_given_wrongly_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
     assert says in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize("command", [["book"], ["train", "my-model"]], ids=" ".join)
+def test_a_seed_that_no_generator_takes_is_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr(book, "build", lambda *_: pytest.fail("built"))
+    code, _, err = call(capsys, *command, "--seed", 2**32)
+    assert code == 2
+    assert "4294967295" in err
 
 
 def test_a_report_is_of_one_experiment_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
