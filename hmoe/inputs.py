@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from hmoe.bank import Bank
 from hmoe.config import Config
 from hmoe.errors import ConfigError
+from hmoe.masking import frame_mask
 
 N_STATISTICS = 5  # mean, standard deviation, 10th, 50th and 90th percentile
 
@@ -78,12 +79,7 @@ class Inputs:
         total, squares, count = 0.0, 0.0, 0
         for chunk in np.array_split(rows, max(1, len(rows) // 256)):
             x, lengths = self.clean(chunk)
-            real = x.double().flatten(0, 1) if lengths is None else _real(x, lengths).double()
+            real = x.double().flatten(0, 1) if lengths is None else x[frame_mask(lengths, x.shape[1])].double()
             total, squares, count = total + real.sum(0), squares + (real**2).sum(0), count + len(real)
         mean = total / count
         return mean.float(), (squares / count - mean**2).clamp(min=0).sqrt().float()
-
-
-def _real(x: Tensor, lengths: Tensor) -> Tensor:
-    """(B, T, D) -> (sum of lengths, D): the frames that are not padding."""
-    return x[torch.arange(x.shape[1], device=x.device) < lengths[:, None]]
