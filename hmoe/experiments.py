@@ -1,4 +1,4 @@
-"""Every experiment of the paper as data: its rows, their configurations, the paper's numbers, the claim.
+"""Every experiment of the paper as data: its rows, their configurations, the paper's numbers.
 
 A row is a name and what its configuration changes; `paper` holds the printed numbers in percent (Table 2's columns
 by our metric names). Run one with `hmoe run NAME`, read it with `hmoe report NAME`.
@@ -36,7 +36,6 @@ class Row:
 class Experiment:
     name: str
     title: str
-    claim: str  # the paper's own words
     rows: tuple[Row, ...]
     reference: str = ""  # the row that the others are tested against
 
@@ -73,7 +72,6 @@ TUNED = "standardised, settings chosen by 3 inner folds of the training utteranc
 TABLE_2 = Experiment(
     "table2",
     "Overall performance",
-    "HMoE-SiMBA consistently outperforms all baselines across metrics and emotion categories.",
     (
         Row(
             "SVM",
@@ -173,7 +171,6 @@ TABLE_2 = Experiment(
 TABLE_3 = Experiment(
     "table3",
     "Ablation study",
-    "Removing any key module from HMoE-SiMBA decreases performance.",
     (
         Row("Full model", {}, _accuracy(92.2)),
         Row("w/o SiMBA", {"simba": False}, _accuracy(89.5)),
@@ -191,7 +188,6 @@ TABLE_3 = Experiment(
 TABLE_3_FRAMES = Experiment(
     "table3_frames",
     "Ablation study, on frames",
-    TABLE_3.claim,
     tuple(Row(row.name, {**FRAMES, **row.changes}, row.paper) for row in TABLE_3.rows),
     reference=TABLE_3.reference,
 )
@@ -199,7 +195,6 @@ TABLE_3_FRAMES = Experiment(
 FIGURE_2 = Experiment(
     "figure2",
     "Sensitivity to D_state",
-    "Performance improves as D_state increases from 64 to 256; beyond 256, performance slightly declines.",
     tuple(Row(f"D_state = {N}", {"d_state": N}) for N in (64, 128, 256, 512)),
     reference="D_state = 256",
 )
@@ -207,7 +202,6 @@ FIGURE_2 = Experiment(
 FIGURE_3 = Experiment(
     "figure3",
     "Sensitivity to D_selected",
-    "Performance increases with D_selected up to 128; beyond 128, it plateaus and slightly decreases.",
     tuple(Row(f"D_selected = {D}", {"d_selected": D}) for D in (32, 64, 128, 256)),
     reference="D_selected = 128",
 )
@@ -215,8 +209,6 @@ FIGURE_3 = Experiment(
 FIGURE_4 = Experiment(
     "figure4",
     "Impact of data augmentation",
-    "Combining all three augmentations achieves the highest accuracy; stretching is a modest, pitch and noise are "
-    "more substantial gains.",
     (
         Row("none", {"augment": ()}),
         Row("stretch", {"augment": ("stretch",)}),
@@ -246,7 +238,6 @@ def _strengths(name: str, model: str) -> tuple[Row, ...]:
 BASELINES = Experiment(
     "baselines",
     "How strong were the baselines?",
-    "HMoE-SiMBA consistently outperforms all baselines.",
     (*_strengths("SVM", "svm"), *_strengths("LR", "lr"), *_strengths("RF", "rf"), Row("HMoE-SiMBA", {})),
     reference="HMoE-SiMBA",
 )
@@ -263,7 +254,6 @@ _COPIED = {"copies": 2, "augment": Config().augment, "epochs": 33}
 PROTOCOLS = Experiment(
     "protocols",
     "What the protocol hides",
-    "We use stratified 5-fold cross-validation for robust and unbiased evaluation.",
     tuple(
         Row(f"{name}, {title}", {**changes, **further}, protocol=protocol)
         for name, changes in _WITNESSES
@@ -304,7 +294,6 @@ def _unheard(name: str, changes: dict[str, Any], note: str = "") -> Row:
 SPEAKERS = Experiment(
     "speakers",
     "A voice that the model never heard",
-    "thereby improving the model's ability to generalize to unseen data and noisy environments",
     (
         _unheard("SVM", {"model": "svm-tuned", "reading": "statistics", "augment": ()}, "as in chapter 17"),
         _unheard(
@@ -412,7 +401,6 @@ CONDITIONS = (
 ROBUSTNESS = Experiment(
     "robustness",
     "Robust in complex acoustic environments?",
-    "significantly outperforming existing methods with robust performance in complex acoustic environments",
     tuple(
         Row(f"{name}, {condition}", changes, protocol="stratified-5-disturbed")
         for name, changes in (
@@ -436,8 +424,6 @@ HEARD = ("clean", *(f"{noise} {snr} dB" for noise in ("white", "babble") for snr
 ROUTER = Experiment(
     "router",
     "What the router does",
-    "The gating network learns to assign higher weights to experts that are more specialized and effective in "
-    "processing the current input",
     tuple(
         Row(f"{weights}, {condition}", protocol="stratified-5-disturbed")
         for condition in HEARD
@@ -453,7 +439,6 @@ ENCODERS = {"HuBERT-base": 47.23, "WavLM-large": 52.12, "Whisper-large-v3": 59.5
 AMBIGUITIES = Experiment(
     "ambiguities",
     "What the paper leaves open, switched one at a time",
-    "HMoE-SiMBA achieves 92.2% overall accuracy",
     tuple(
         Row(name, changes, _accuracy(TABLE_2.row("HMoE-SiMBA").paper["accuracy"]), note=note)
         for name, changes, note in (
@@ -490,7 +475,6 @@ _CANDIDATE = {
 SELECTION = Experiment(
     "selection",
     "Choosing what the paper leaves unsaid (Q17)",
-    "the model with best validation accuracy is selected for testing",
     tuple(
         Row(name, {**_CANDIDATE, **changes}, protocol="inner")
         for name, changes in (
@@ -530,8 +514,6 @@ _FUSIONS = ({}, {"fusion": "concatenation"}, {"fusion": "hadamard"}, {"fusion": 
 PARROT = Experiment(
     "parrot",
     "PARROT: two encoders, fused",
-    "Our approach achieves SOTA results against individual PTMs, homogeneous PTMs fusion, and baseline fusion "
-    "techniques, thus, highlighting the potential of heterogeneous PTM fusion for SER.",
     tuple(
         Row(f"{name}{title}", changes, protocol=protocol)
         for name, changes in (

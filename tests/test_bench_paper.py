@@ -13,7 +13,7 @@ from hmoe import bench_paper, grid
 from hmoe.corpora import Corpus
 from hmoe.experiments import EXPERIMENTS, Experiment, Row
 
-SVM = Experiment("classical", "", "", (Row("SVM", {"model": "svm", "augment": ()}),))
+SVM = Experiment("classical", "", (Row("SVM", {"model": "svm", "augment": ()}),))
 ROWS = {"first: full": 3, "first: w/o SiMBA": 3, "classical: SVM": 0}  # and their epochs
 
 

@@ -194,7 +194,7 @@ class Suicidal(Store):
 
 
 def test_a_trial_that_fails_is_named_and_stops_no_other(tiny_corpus: Corpus, tmp_path: Path) -> None:
-    bad = Experiment("bad", "", "", (Row("wild", {**tiny.SMALL, "lr": 1e30}),))
+    bad = Experiment("bad", "", (Row("wild", {**tiny.SMALL, "lr": 1e30}),))
     wanted = grid.trials([bad, tiny.TWIN], tiny_corpus, grid.PROFILES["full"], seeds=[0])
     store = Store("tiny", tmp_path)
     with pytest.raises(TrainingError, match=r"bad, row 'wild', seed 0, fold 0, epoch.*\(5 trials failed\)"):
@@ -308,7 +308,7 @@ def test_only_full_runs_are_the_projects_record(own_folders: Path) -> None:
 
 def test_rows_that_read_the_same_features_share_a_bank(tiny_corpus: Corpus) -> None:
     def key(**changes: object) -> tuple:
-        experiment = Experiment("e", "", "", (Row("r", changes),))
+        experiment = Experiment("e", "", (Row("r", changes),))
         return grid.bank_key(grid.trials([experiment], tiny_corpus, grid.PROFILES["full"], seeds=[0])[0])
 
     assert key() == key(d_state=64, simba=False, frame_stride=2)

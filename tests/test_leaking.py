@@ -67,7 +67,7 @@ def test_a_row_is_one_copy_of_one_utterance(tiny_corpus: Corpus, reading: str) -
 
 def test_a_trial_is_scored_against_the_labels_of_the_rows_that_it_names(tiny_corpus: Corpus, tmp_path: Path) -> None:
     config = {**tiny.SMALL, "copies": COPIES}
-    own = Experiment("protocols", "", "", (Row("leaking", config, protocol=ALL),))
+    own = Experiment("protocols", "", (Row("leaking", config, protocol=ALL),))
     wanted = grid.trials([own], tiny_corpus, grid.PROFILES["full"], seeds=[0])[:1]
     store = Store("tiny", tmp_path)
     grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
@@ -85,7 +85,7 @@ def test_both_scorings_are_of_one_training_and_say_what_each_would_say_alone(
     tiny_corpus: Corpus, tmp_path: Path, model: str
 ) -> None:
     config = {**tiny.SMALL, "copies": COPIES, "model": model}
-    own = Experiment("protocols", "", "", tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)))
+    own = Experiment("protocols", "", tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)))
     wanted = [trial for trial in grid.trials([own], tiny_corpus, grid.PROFILES["full"], [0]) if trial.split.fold == "0"]
     assert [trial.protocol for trial in wanted] == [ALL, CLEAN]
     together, alone = (Store("tiny", tmp_path / name) for name in ("together", "alone"))
@@ -101,14 +101,14 @@ def test_both_scorings_are_of_one_training_and_say_what_each_would_say_alone(
 
 def test_where_the_test_fold_selects_each_scoring_has_its_own_training(tiny_corpus: Corpus, tmp_path: Path) -> None:
     config = {**tiny.SMALL, "copies": COPIES, "selection": "test"}
-    own = Experiment("protocols", "", "", tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)))
+    own = Experiment("protocols", "", tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)))
     wanted = grid.trials([own], tiny_corpus, grid.PROFILES["full"], [0], folds=["0"])
     assert grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False) == 2
 
 
 @pytest.mark.parametrize("changes", [{"copies": 1}, {"augment": ()}])
 def test_too_few_copies_for_a_leak_are_one_line(tiny_corpus: Corpus, tmp_path: Path, changes: dict) -> None:
-    own = Experiment("protocols", "", "", (Row("leaking", {**tiny.SMALL, **changes}, protocol=ALL),))
+    own = Experiment("protocols", "", (Row("leaking", {**tiny.SMALL, **changes}, protocol=ALL),))
     wanted = grid.trials([own], tiny_corpus, grid.PROFILES["full"], [0], folds=["0"])
     with pytest.raises(TrainingError, match="too few copies"):
         grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False)
@@ -123,5 +123,5 @@ def test_nothing_else_can_choose_it(tiny_corpus: Corpus) -> None:
         with pytest.raises(ConfigError, match=protocol):
             grid.trials([find("protocols")], tiny_corpus, full, protocol=protocol)
         with pytest.raises(ConfigError, match=protocol):
-            other = Experiment("table2", "", "", (Row("x", protocol=protocol),))
+            other = Experiment("table2", "", (Row("x", protocol=protocol),))
             grid.trials([other], tiny_corpus, full)

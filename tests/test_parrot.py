@@ -333,7 +333,7 @@ def test_who_registers_waits_for_who_is_registering(
 def test_trials_of_parrot_are_recorded_like_all_others(tiny_corpus: Corpus, tmp_path: Path) -> None:
     short = {**ROW, "encoders": ("openwakeword", "hmoe-simba"), "epochs": 2, "filters": 2, "d_state": 4}
     rows = (Row("pair", short), Row("alone", {**short, "encoders": ("openwakeword",)}))
-    wanted = grid.trials([Experiment("parrot", "", "", rows)], tiny_corpus, grid.PROFILES["full"], seeds=[0])
+    wanted = grid.trials([Experiment("parrot", "", rows)], tiny_corpus, grid.PROFILES["full"], seeds=[0])
     store = Store("tiny", tmp_path)
     assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 10
     assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 0

@@ -19,7 +19,7 @@ from hmoe.store import COLUMNS, Store
 FULL = Row("full", {}, {"accuracy": 82.0})
 CUT = Row("cut", {"simba": False}, {"accuracy": 70.0})
 POOR = Row("poor", {"d_state": 1}, {})
-TABLE = Experiment("table", "A table", "a claim", (FULL, CUT, POOR, Row("never run", {"d_state": 2})), "full")
+TABLE = Experiment("table", "A table", (FULL, CUT, POOR, Row("never run", {"d_state": 2})), "full")
 
 ACCURACIES = {"full": [80, 84, 82, 86, 83], "cut": [79, 82, 82, 83, 81], "poor": [60, 61, 59, 62, 58]}
 N = 100  # test utterances a fold, against 400
@@ -112,7 +112,7 @@ def test_what_a_row_is_worth_is_counted_fold_by_fold_where_both_have_the_same_fo
     for row in (FULL, CUT):
         write(store, row, ACCURACIES[row.name])
     write(store, far, [30, 41, 25, 36], protocol="speaker")
-    full, cut, voices = report.rows(store, Experiment("table", "", "", (FULL, CUT, far)))
+    full, cut, voices = report.rows(store, Experiment("table", "", (FULL, CUT, far)))
     paired = report.worth(full, cut)
     assert paired == interval(np.array([1, 2, 0, 3, 2]), 0.25)
     apart = report.worth(full, voices)
@@ -127,16 +127,16 @@ def test_where_speaker_and_sentence_are_new_each_speaker_counts_once(tmp_path: P
     for speaker, accuracies in by_speaker.items():
         for k, accuracy in enumerate(accuracies):
             write(store, both, [accuracy], fold=f"{speaker}-{k}", **dealt)
-    (found,) = report.rows(store, Experiment("table", "", "", (both,)))
+    (found,) = report.rows(store, Experiment("table", "", (both,)))
     wide = interval(np.array([40.0, 50, 45]), 1 / 3)  # 300 utterances are tested by what 900 have taught
     assert (found.accuracy.mean, found.accuracy.n) == (45, 3)
     assert (found.accuracy.low, found.accuracy.high) == pytest.approx((wide.low, wide.high))
     better = Row("better", {"d_state": 2}, protocol="speaker-sentence")
     for speaker, gain in {"ann": 3, "bob": 5, "cat": 7}.items():  # in one fold of the three
         write(store, better, [by_speaker[speaker][1] + gain], fold=f"{speaker}-1", **dealt)
-    more, less = report.rows(store, Experiment("table", "", "", (better, both)))
+    more, less = report.rows(store, Experiment("table", "", (better, both)))
     assert report.worth(more, less) == interval(np.array([3.0, 5, 7]), 1 / 3)
-    assert len(found.trials) == 9 and report.table([found], Experiment("table", "", "", (both,)))["trials"].item() == 9
+    assert len(found.trials) == 9 and report.table([found], Experiment("table", "", (both,)))["trials"].item() == 9
 
 
 def test_seeds_of_a_left_out_speaker_are_no_new_voices(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_seeds_of_a_left_out_speaker_are_no_new_voices(tmp_path: Path) -> None:
         for row, accuracies in zip(rows, ([40, 50, 60, 70], [45, 53, 66, 76]), strict=True):
             for speaker, accuracy in zip("abcd", accuracies, strict=True):
                 write(store, row, [accuracy], protocol="speaker", fold=speaker, seed=seed, n_train=900, n_test=300)
-    table = Experiment("table", "", "", rows, "voice")
+    table = Experiment("table", "", rows, "voice")
     voice, other = report.rows(store, table)
     assert voice.accuracy == interval(np.array([40.0, 50, 60, 70]), 1 / 3) and len(voice.trials) == 12
     (gain,) = report.differences([voice, other], table, {"other": ["voice"]})
@@ -160,16 +160,14 @@ def test_rows_of_another_protocol_do_not_count_as_tests(store: Store) -> None:
     voice = Row("voice", {}, protocol="speaker")
     write(store, voice, [30, 31, 32, 33], protocol="speaker")
     alone = {row.name: row.p_value for row in report.rows(store, TABLE)}
-    both = {
-        row.name: row.p_value for row in report.rows(store, Experiment("table", "", "", (*TABLE.rows, voice), "full"))
-    }
+    both = {row.name: row.p_value for row in report.rows(store, Experiment("table", "", (*TABLE.rows, voice), "full"))}
     assert math.isnan(both.pop("voice")) and repr(both) == repr(alone)
 
 
 def test_a_wide_interval_reproduces_nothing(tmp_path: Path) -> None:
     store = Store("c", tmp_path)
     write(store, FULL, [60, 95, 82, 70, 99])
-    (found,) = report.rows(store, Experiment("table", "", "", (FULL,)))
+    (found,) = report.rows(store, Experiment("table", "", (FULL,)))
     assert found.accuracy.holds(82.0)
     assert found.judge("accuracy").word == report.UNDECIDED
     assert re.search(r"inside our interval, \d+\.\d points to either side", found.verdict)
@@ -179,7 +177,7 @@ def test_four_speakers_are_a_whole_and_four_folds_are_not(tmp_path: Path) -> Non
     store, voice = Store("c", tmp_path), Row("voice", {}, {"accuracy": 92.2}, protocol="speaker")
     write(store, voice, [30, 31, 32, 33], protocol="speaker")
     write(store, FULL, [30, 31, 32, 33])
-    voices, folds = report.rows(store, Experiment("table", "", "", (voice, FULL)))
+    voices, folds = report.rows(store, Experiment("table", "", (voice, FULL)))
     assert voices.judge("accuracy").word == report.NOT_REPRODUCED
     assert folds.judge("accuracy").word == report.FEW
 
@@ -221,7 +219,7 @@ def test_provenance_says_where_from_how_many_when_and_on_what(store: Store) -> N
         "cpu (a machine)", "0123456789, abcdefabcd", "2026-01-01 to 2026-02-03",
     ):  # fmt: skip
         assert part in line
-    empty = Experiment("other", "", "", (FULL,))
+    empty = Experiment("other", "", (FULL,))
     assert report.provenance(store, empty, report.rows(store, empty)) == "other on c: nothing recorded yet"
 
 
@@ -232,7 +230,6 @@ def test_every_experiment_can_be_configured_and_has_its_reference_among_its_rows
     assert len({(row.config().key(), row.protocol) for row in chosen.rows}) == len(chosen.rows)
     assert chosen.row(chosen.reference).name == chosen.reference
     assert chosen.title
-    assert chosen.claim
     for row in chosen.rows:
         assert set(row.paper) <= set(METRICS)
         assert all(0 < value < 100 for value in row.paper.values())

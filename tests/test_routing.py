@@ -64,7 +64,7 @@ def test_entropy_and_explained_shares_at_their_borders() -> None:
 
 def test_one_training_gives_every_row_and_keeps_every_weight(tiny_corpus: Corpus, tmp_path: Path) -> None:
     rows = tuple(Row(row.name, tiny.SMALL, protocol=row.protocol) for row in ROUTER.rows)
-    watched, plain = Experiment("router", "", "", rows), Experiment("first", "", "", (Row("full", tiny.SMALL),))
+    watched, plain = Experiment("router", "", rows), Experiment("first", "", (Row("full", tiny.SMALL),))
     full, store = grid.PROFILES["full"], Store("tiny", tmp_path)
     wanted = grid.trials([watched], tiny_corpus, full, seeds=[0])
     assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 5  # trainings

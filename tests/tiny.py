@@ -25,10 +25,8 @@ SMALL = {
     "lr": 3e-3, "batch_size": 8, "copies": 2, "validation_fraction": 0.25,
 }  # fmt: skip
 
-FIRST = Experiment(
-    "first", "A table", "the claim", (Row("full", SMALL), Row("w/o SiMBA", {**SMALL, "simba": False})), "full"
-)
-TWIN = Experiment("twin", "A figure", "another", (Row("the same as full", SMALL),))  # one computation, two records
+FIRST = Experiment("first", "A table", (Row("full", SMALL), Row("w/o SiMBA", {**SMALL, "simba": False})), "full")
+TWIN = Experiment("twin", "A figure", (Row("the same as full", SMALL),))  # one computation, two records
 
 
 def tone(emotion: str, speaker: str, sentence: int) -> np.ndarray:
