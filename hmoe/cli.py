@@ -334,7 +334,8 @@ def book_command(
     """
     from hmoe import book
 
-    page = book.build(corpus, str(root or ""), profile, device, seed, jobs, single)
+    # Notebooks run in their own folder, from which a relative path would lead elsewhere.
+    page = book.build(corpus, str(root.resolve()) if root else "", profile, device, seed, jobs, single)
     typer.echo(f"The book: {page}")
 
 

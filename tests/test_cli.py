@@ -126,6 +126,14 @@ def test_a_seed_that_no_generator_takes_is_refused_before_any_work(
     assert "4294967295" in err
 
 
+def test_chapters_are_told_where_a_corpus_is_and_not_how_to_get_there_from_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(book, "build", lambda corpus, root, *_: Path(root))
+    assert call(capsys, "book", "--corpus", "casia", "--root", "here")[1] == f"The book: {tmp_path / 'here'}\n"
+
+
 def test_a_report_is_of_one_experiment_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "report", "all")
     assert "got 'all'; known: table2, " in line
