@@ -124,7 +124,10 @@ def add_noise(samples: np.ndarray, snr_db: float, rng: np.random.Generator) -> n
     The power of the noise is that of the drawn n rather than its expectation, so that the SNR is the one asked for
     however short the utterance.
     """
-    noise = rng.standard_normal(len(samples)).astype(np.float32)
-    signal_power, noise_power = np.mean(samples**2, dtype=np.float64), np.mean(noise**2, dtype=np.float64)
-    beta = np.sqrt(signal_power / noise_power / 10 ** (snr_db / 10))
-    return (samples + beta * noise).astype(np.float32)
+    return mixed(samples, rng.standard_normal(len(samples)).astype(np.float32), snr_db).astype(np.float32)
+
+
+def mixed(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """`samples` and `noise`, both (S,), with powers `snr_db` apart."""
+    beta = np.sqrt(np.mean(samples**2, dtype=float) / np.mean(noise**2, dtype=float) / 10 ** (snr_db / 10))
+    return samples + beta * noise

@@ -18,6 +18,7 @@ from hmoe.experiments import PROTOCOLS
 from hmoe.likeness import SAID
 from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.paths import DATA
+from hmoe.runs import table
 from hmoe.store import Store
 
 TESTED = {
@@ -125,11 +126,6 @@ def page(store: Store) -> str:
     }
     parameters = count_parameters(HMoESiMBA(config, len(emotions)))
     return f"> {note(about, emotions)}\n\n{body(config, emotions, about, parameters)}"
-
-
-def table(header: Sequence[object], lines: Sequence[Sequence[object]]) -> str:
-    """A table in Markdown."""
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (header, ["---"] * len(header), *lines))
 
 
 def _called(about: Mapping[str, Any]) -> str:

@@ -284,23 +284,24 @@ def page(records: Records) -> str:
     """The generated part of the page "Claims": how many stand how, then a section for each."""
     found = {claim.id: (claim, evidence(claim, records)) for claim in claims()}
     lines = [f"Measured on {records.store.corpus}. A claim with several measurements can stand on several lines.", ""]
-    lines += ["| verdict | claims |", "|---|---|"]
+    counted = []
     for word in WORDS:
         said = [id for id, (_, measured) in found.items() if word in {each.verdict.word for each in measured}]
         if said:
             named = [f"{{ref}}`{id} <claim-{id.lower()}>`" for id in said]
-            lines.append(f"| {word} | {', '.join(named)} |")
+            counted.append((word, ", ".join(named)))
+    lines.append(runs.table(("verdict", "claims"), counted))
     sections = (_section(claim, said, recorded([claim], records)) for claim, said in found.values())
-    return "\n".join([*lines, "", *sections])
+    return "\n".join([*lines, *sections])
 
 
 def _section(claim: Claim, measured: list[Evidence], record: str) -> str:
     about = f"\n\nAbout: {claim.about}." if claim.about else ""
-    lines = ["| measured | the paper | ours, 95 % interval | verdict |", "|---|---|---|---|"]
-    lines += [f"| {each.what} | {each.paper} | {each.ours} | {each.verdict} |" for each in measured]
+    cells = [(each.what, each.paper, each.ours, each.verdict) for each in measured]
+    lines = runs.table(("measured", "the paper", "ours, 95 % interval", "verdict"), cells).rstrip()
     return (
         f"(claim-{claim.id.lower()})=\n## {claim.id} · {claim.where}\n\n> “{claim.words}” ({claim.where}){about}\n\n"
-        + "\n".join(lines)
+        + lines
         + (f"\n\n{{.hmoe-record}}\n{runs.linked(record)}" if record else "")
         + f"\n\nChapter: {{doc}}`../{claim.chapter}`\n"
     )

@@ -6,6 +6,7 @@ import pandas as pd
 
 from hmoe import card, corpora
 from hmoe.corpora import synthetic
+from hmoe.runs import table
 
 
 def casia() -> str:
@@ -20,7 +21,7 @@ def casia() -> str:
     return (
         f"{len(known)} utterances: {counted}, {each} utterances of each speaker in each emotion; "
         f"{seconds.sum() / 60:.0f} minutes in all, {seconds.min():.1f} to {seconds.max():.1f} s each. "
-        f"Mean length in seconds:\n\n{card.table(['speaker', *means.columns], _lines(means))}\n"
+        f"Mean length in seconds:\n\n{table(['speaker', *means.columns], _lines(means))}"
     )
 
 
@@ -32,7 +33,7 @@ def recipe() -> str:
     return (
         f"{voices * emotions * sentences} utterances: {voices} voices, {emotions} emotions, {sentences} sentences; "
         f"{100 * synthetic.CONFLICT:.0f} % of the cues are those of another emotion.\n\n"
-        f"{card.table(['emotion', *cues.columns], _lines(cues))}\n"
+        f"{table(['emotion', *cues.columns], _lines(cues))}"
     )
 
 
@@ -44,7 +45,7 @@ def others() -> str:
         for name, each in card.published().items()
     ]  # fmt: skip
     header = ["corpus and its name here", "language", "voices", "utterances", "labels", "terms", "source"]
-    return card.table(header, lines) + "\n"
+    return table(header, lines)
 
 
 def _lines(numbers: pd.DataFrame) -> list[list[str]]:

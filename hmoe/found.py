@@ -182,8 +182,7 @@ def figure(recorded: Records) -> str:
         "What was claimed and what was found, on the same corpus. Bars, and brackets below, are 95 % intervals; n "
         "counts trials (folds and seeds), or the speakers who were left out."
     )
-    box = f'<div class="hmoe-scroll" tabindex="0">{drawing}</div>'
-    return figures.directive("drawing", box, caption, provenance(recorded), "fig-found")
+    return figures.framed("drawing", drawing, caption, provenance(recorded), "fig-found")["text/markdown"]
 
 
 def _shown(recorded: Records) -> dict[str, RowReport]:

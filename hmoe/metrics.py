@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 
 
 def scores(y: np.ndarray, y_hat: np.ndarray, emotions: tuple[str, ...]) -> dict[str, float]:
@@ -29,11 +29,6 @@ def scores(y: np.ndarray, y_hat: np.ndarray, emotions: tuple[str, ...]) -> dict[
     }
     result |= {f"acc_{emotion}": recall[c] if support[c] else math.nan for c, emotion in enumerate(emotions)}
     return {name: 100 * float(value) for name, value in result.items()}
-
-
-def confusion(y: np.ndarray, y_hat: np.ndarray, C: int) -> np.ndarray:
-    """(C, C) counts, true class by row."""
-    return confusion_matrix(y, y_hat, labels=np.arange(C))
 
 
 @dataclass(frozen=True)

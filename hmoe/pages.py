@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
-from hmoe import card, claims, datasheets, found, report, runs, worked
+from hmoe import card, claims, datasheets, exhibit, found, report, runs, worked
 from hmoe.experiments import experiment
-from hmoe.paths import results_dir
+from hmoe.paths import DATA
 from hmoe.store import Store
 
 RECORDED = "casia"
@@ -52,10 +50,8 @@ def headline(store: Store) -> str:
     if not recorded:
         return f"No trial on {store.corpus} has been recorded yet.\n"
     head = ("row of Table 2", "the paper, %", "ours, % with 95 % interval", "trials", "verdict")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in recorded:
-        paper = row.paper.get("accuracy", "–")
-        lines.append(f"| {row.name} | {paper} | {row.accuracy} | {len(row.trials)} | {row.verdict} |")
+    cells = [(row.name, row.paper.get("accuracy", "–"), row.accuracy, len(row.trials), row.verdict) for row in recorded]
+    lines = [runs.table(head, cells).rstrip()]
     budgets = [f"{row.name} ({row.note})" for row in experiment("table2").rows if "epochs instead" in row.note]
     lines += ["", f"Trained for less than was published, so no more than a lower bound: {'; '.join(budgets)}."]
     lines += ["", report.provenance(store, experiment("table2"), recorded), "", *strangers(store)]
@@ -64,10 +60,9 @@ def headline(store: Store) -> str:
 
 def paper_cost() -> str:
     """What `hmoe bench paper` recorded: the whole, and the rows that take most of it."""
-    path = results_dir() / "bench" / "paper.csv"
-    if not path.exists():
+    table, _ = exhibit.measured("paper")
+    if table.empty:
         return "Nothing has been recorded yet.\n"
-    table = pd.read_csv(path)
     whole, rows = table.iloc[-1], table.iloc[:-1].nlargest(5, "total_s")
     dearest = ", ".join(f"{row['row'].split(': ')[-1]} {row['total_s'] / 60:.0f}" for _, row in rows.iterrows())
     return (
@@ -103,7 +98,7 @@ def fill(text: str, content: str) -> str:
 
 def entries() -> list[dict[str, Any]]:
     """The rows of the page "Deviations and ambiguities", Q1 first."""
-    return yaml.safe_load((Path(__file__).parent / "data" / "deviations.yml").read_text(encoding="utf-8"))
+    return yaml.safe_load((DATA / "deviations.yml").read_text(encoding="utf-8"))
 
 
 def deviations(records: claims.Records) -> str:

@@ -14,9 +14,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
-from hmoe import metrics
 from hmoe.experiments import Experiment
 from hmoe.figures import COLOURS, INK
 from hmoe.mamba import MambaBlock
@@ -124,9 +124,8 @@ def confusion(ax: Axes, counts: np.ndarray, emotions: Sequence[str]) -> None:
 def confusion_counts(predictions: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     """From lines of `Store.predictions`, all of one corpus: (C, C) counts, true class by row, and the emotions."""
     letters, emotions = zip(*(each.split("=") for each in predictions["letters"].iloc[0].split()), strict=True)
-    said = ["".join(predictions[side]) for side in ("actual", "predicted")]
-    y, y_hat = (np.array([letters.index(letter) for letter in text]) for text in said)
-    return metrics.confusion(y, y_hat, len(emotions)), list(emotions)
+    actual, predicted = (list("".join(predictions[side])) for side in ("actual", "predicted"))
+    return confusion_matrix(actual, predicted, labels=letters), list(emotions)
 
 
 def learning_curves(axes: Sequence[Axes], history: Sequence[dict[str, float]], best_epoch: int) -> None:

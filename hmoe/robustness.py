@@ -17,6 +17,7 @@ import soundfile
 from scipy.signal import butter, fftconvolve, sosfiltfilt
 
 from hmoe import augment, routing
+from hmoe.augment import mixed
 from hmoe.bank import CORPUS_RATE, Bank, build
 from hmoe.config import Config
 from hmoe.corpora import Corpus
@@ -35,12 +36,6 @@ TALKERS = 6  # of babble
 
 Condition = Callable[[np.ndarray, np.random.Generator, list[np.ndarray]], np.ndarray]
 """Clean samples (S,), a generator, utterances of other people's -> samples (S',) at the same rate."""
-
-
-def mixed(samples: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
-    """`samples` and `noise`, both (S,), with powers `snr` dB apart (eq. 4)."""
-    beta = np.sqrt(np.mean(samples**2, dtype=float) / np.mean(noise**2, dtype=float) / 10 ** (snr / 10))
-    return samples + beta * noise
 
 
 def white(samples: np.ndarray, rng: np.random.Generator, others: list[np.ndarray], snr: float) -> np.ndarray:

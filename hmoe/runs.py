@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -49,7 +50,7 @@ def grouped(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _section(path: Path, trials: pd.DataFrame) -> str:
     title = f"## {path.parent.name}: {path.stem}\n\n{_link(path)}: {len(trials)} trials.\n"
-    return f"{title}\n{_table(grouped(trials))}"
+    return f"{title}\n{table(HEADER, grouped(trials).itertuples(index=False))}"
 
 
 def _measurements(paths: list[Path]) -> str:
@@ -58,7 +59,7 @@ def _measurements(paths: list[Path]) -> str:
         found = pd.read_csv(path)
         made = {name: ", ".join(dict.fromkeys(found[name].astype(str))) for name in ("machine", "commit")}
         lines.append({"record": _link(path), "lines": len(found)} | made | {"date": _dates(found["date"])})
-    return f"## Measured costs\n\n{_table(pd.DataFrame(lines))}"
+    return f"## Measured costs\n\n{table(lines[0], (line.values() for line in lines))}"
 
 
 def linked(text: str) -> str:
@@ -80,6 +81,8 @@ def _dates(values: pd.Series) -> str:
     return days.min() if days.min() == days.max() else f"{days.min()} to {days.max()}"
 
 
-def _table(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+def table(header: Iterable[object], lines: Iterable[Iterable[object]]) -> str:
+    """A table in Markdown."""
+    header = list(header)
+    rows = (header, ["---"] * len(header), *lines)
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in rows)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from hmoe.metrics import Estimate, confusion, difference, holm, interval, mcnemar, paired_test, scores
+from hmoe.metrics import Estimate, difference, holm, interval, mcnemar, paired_test, scores
 
 EMOTIONS = ("anger", "sadness", "happiness")
 
@@ -44,10 +44,6 @@ def test_a_class_that_the_fold_lacks_has_no_accuracy_and_does_not_count() -> Non
 
 def test_a_class_never_predicted_has_precision_zero_without_a_warning() -> None:
     assert scores(np.array([0, 1, 2]), np.array([0, 0, 0]), EMOTIONS)["precision"] == pytest.approx(100 / 9)
-
-
-def test_a_confusion_matrix_counts_by_true_class() -> None:
-    assert confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 3).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
 
 
 def test_the_interval_is_nadeau_and_bengios_by_hand() -> None:
