@@ -319,7 +319,7 @@ SPEAKERS = Experiment(
         _unheard(
             "both, own scale",
             {"model": "across-speakers-both", "reading": "statistics+prosody", "augment": (), **_OWN},
-            "the two classifiers averaged",
+            "one linear classifier on spectra and one on prosody, averaged",
         ),
         _unheard(
             TOLD,

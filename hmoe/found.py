@@ -83,10 +83,10 @@ def _baseline(r: Records) -> str:
 def _leaks(r: Records) -> str:
     epoch = _worth(r, "best epoch on the test fold", "last epoch")
     copies = _worth(r, "augmented before the split", "augmented after the split")
-    words, voice = (_worth(r, "nested selection", f"new {what}") for what in ("sentences", "speaker"))
+    voice = _worth(r, "nested selection", "new speaker")
     return (
         f"A test that leaks flatters the model: choosing the epoch on the test fold is worth {epoch} points, training "
-        f"on disturbed copies of the test utterances {copies}, knowing the words {words}, knowing the voice {voice}."
+        f"on disturbed copies of the test utterances {copies}, and knowing the speaker's voice {voice}."
     )
 
 
@@ -111,7 +111,7 @@ def _tried(r: Records) -> str:
     held = "an interval that holds" if all(map(best.accuracy.holds, ENCODERS.values())) else "beside"
     return (
         f"Of {len(rows)} ways that we tried with four such speakers the best (“{best.name}”"
-        f"{f', {note}' if note else ''}) recognises {_accuracy(best)}, {held} what frozen pre-trained encoders reach "
+        f"{f': {note}' if note else ''}) recognises {_accuracy(best)}, {held} what frozen pre-trained encoders reach "
         f"({others})."
     )
 
@@ -129,10 +129,10 @@ def _ablation(r: Records) -> str:
     lower = [row.name for row in TABLE_3.rows if row.name != TABLE_3.reference]
     rows = [r["table3", name] for name in (TABLE_3.reference, *lower)]
     tested = report.differences(rows, TABLE_3, {TABLE_3.reference: lower})
-    costly = [each.lower for each in tested if each.verdict.word == report.SUPPORTED]
+    costly = [each.lower.removeprefix("w/o ") for each in tested if each.verdict.word == report.SUPPORTED]
     said = (
-        f"Of {len(tested)} parts whose removal is said to cost accuracy, {len(costly)} cost more than luck"
-        f"{f' ({chr(44).join(costly)})' if costly else ''}"
+        f"Of {len(tested)} parts whose removal is said to cost accuracy, {len(costly)} cost{'s' * (len(costly) == 1)} "
+        f"more than luck{' (' * bool(costly)}{', '.join(costly)}{')' * bool(costly)}"
     )
     try:
         simba = report.worth(r["table3_frames", TABLE_3.reference], r["table3_frames", "w/o SiMBA"]).signed()
