@@ -78,4 +78,6 @@ LEAKING = {
         Unrolled(f"{name}{CLEAN}", f"{where}, clean ones scored", (), None, together, lambda test, n: test[test < n]),
     )
 }
-"""The mistake, and beside it the same done right, as its control. Known to the experiment "protocols" alone."""
+"""The mistake, and its control: as many rows to train on, and no copy of a test utterance among them. In both, copies
+of one utterance may choose an epoch or a setting for each other, so that only what the test sees differs. Known to the
+experiment "protocols" alone."""

@@ -30,7 +30,7 @@ def intervals(ax: Axes, names: Sequence[str], estimates: Sequence[Estimate], pap
     """A line a name: our mean with its 95 % interval, and the paper's number (NaN: none) as a diamond. In percent."""
     y = np.arange(len(names))
     means = np.array([estimate.mean for estimate in estimates])
-    ends = np.array([[estimate.low, estimate.high] for estimate in estimates]).T
+    ends = np.array([[estimate.low, estimate.high] for estimate in estimates]).reshape(-1, 2).T
     # One trial has no interval: NaN ends draw nothing.
     ax.hlines(y, *ends, color=COLOURS[0], linewidth=6, alpha=0.45, label="95 % interval")
     ax.plot(means, y, "o", color=COLOURS[0], markersize=8, label="ours, mean")

@@ -128,7 +128,8 @@ def whole(trials: pd.DataFrame) -> int:
 
 
 def share_tested(trials: pd.DataFrame, suffix: str = "") -> float:
-    """n_test / n_train, for the correction of intervals; of a leaking protocol as if all its copies were scored."""
+    """n_test / n_train, for the correction of intervals; of unrolled copies as if all of them were scored. Where copies
+    leak, folds share test utterances too, so their interval is too narrow."""
     clean_alone = COPIES + 1 if trials["protocol"].iloc[0].endswith("-clean") else 1
     return clean_alone * float((trials[f"n_test{suffix}"] / trials[f"n_train{suffix}"]).mean())
 

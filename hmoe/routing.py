@@ -71,7 +71,7 @@ def kept(store: Store, config: Config) -> pd.DataFrame:
         for trial, table in tables.items()
         for condition in dict.fromkeys(table.columns.get_level_values(0))
     }
-    nothing = {("", ""): pd.DataFrame(columns=list(config.experts), dtype=float)}
+    nothing = {("", ""): pd.DataFrame(columns=list(config.experts), index=pd.Index([], dtype=str), dtype=float)}
     return pd.concat(by_condition or nothing, names=["trial", "condition", "id"])
 
 

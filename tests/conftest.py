@@ -16,7 +16,6 @@ import torch
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
-from hmoe import book
 from hmoe.corpora import Corpus, load
 from hmoe.corpora.synthetic import make, sentences
 
@@ -51,6 +50,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def html(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The folder of the built book, with the project's own records; what is up to date is not built again."""
+    from hmoe import book  # reaches Triton, which has to find the variable above when it is imported
+
     session = tmp_path_factory.getbasetemp()
     if worker_id != "master":
         session = session.parent  # that of all processes of this run

@@ -65,9 +65,12 @@ def test_a_row_is_one_copy_of_one_utterance(tiny_corpus: Corpus, reading: str) -
     assert (leaking.lengths(rows, any_copies) == plain.lengths(np.array([5, 5, 8]), np.array([0, 1, 2]))).all()
 
 
-def test_a_trial_is_scored_against_the_labels_of_the_rows_that_it_names(tiny_corpus: Corpus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [ALL, RIGHT])
+def test_a_trial_is_scored_against_the_labels_of_the_rows_that_it_names(
+    tiny_corpus: Corpus, tmp_path: Path, name: str
+) -> None:
     config = {**tiny.SMALL, "copies": COPIES}
-    own = Experiment("protocols", "", (Row("leaking", config, protocol=ALL),))
+    own = Experiment("protocols", "", (Row("unrolled", config, protocol=name),))
     wanted = grid.trials([own], tiny_corpus, grid.PROFILES["full"], seeds=[0])[:1]
     store = Store("tiny", tmp_path)
     grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
@@ -75,7 +78,7 @@ def test_a_trial_is_scored_against_the_labels_of_the_rows_that_it_names(tiny_cor
     letter = {emotion: letter for letter, emotion in (each.split("=") for each in said["letters"].split())}
     spoken = unrolled(tiny_corpus).table["emotion"].iloc[wanted[0].split.test]
     assert said["actual"] == "".join(letter[emotion] for emotion in spoken)
-    tested = store.tested(ALL, 0, wanted[0].split.fold)
+    tested = store.tested(name, 0, wanted[0].split.fold)
     assert tested == list(unrolled(tiny_corpus).table["id"].iloc[wanted[0].split.test].str.removesuffix("~0"))
     assert {name.partition("~")[2] for name in tested} == {"", "1", "2"}
 
