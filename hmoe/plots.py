@@ -37,7 +37,7 @@ def intervals(ax: Axes, names: Sequence[str], estimates: Sequence[Estimate], pap
     if not np.isnan(paper).all():
         ax.plot(paper, y, "D", color=COLOURS[1], markersize=8, fillstyle="none", markeredgewidth=2, label="paper")
     ax.set_yticks(y, names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("percent")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -79,7 +79,7 @@ def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
     ax.axvline(paper, color=INK, linewidth=1, linestyle="--", label="the paper's claim")
     ax.axvline(100 / 6, color=INK, linewidth=1, linestyle=":", label="chance")
     ax.set_yticks(range(len(protocols)), protocols)
-    ax.set(ylim=(len(protocols) - 0.5, -0.5), xlim=(0, 100), xlabel="accuracy, percent")
+    ax.set(ylim=(max(len(protocols), 1) - 0.5, -0.5), xlim=(0, 100), xlabel="accuracy, percent")
     ax.grid(axis="y", visible=False)
     ax.legend(loc="upper center", bbox_to_anchor=(0.3, -0.1), ncols=3)
     return fig

@@ -83,6 +83,13 @@ def test_drawing_a_model_leaves_no_hooks_and_the_mode_as_it_was() -> None:
     assert model.training and not any(module._forward_hooks for module in model.modules())
 
 
+def test_nothing_recorded_is_an_empty_figure() -> None:
+    _, ax = plt.subplots()
+    plots.intervals(ax, [], [], [])
+    assert len(ax.get_yticks()) == 0
+    plt.close("all")
+
+
 def test_confusion_counts_read_the_letters_of_records() -> None:
     lines = pd.DataFrame({"letters": ["a=anger b=fear"] * 2, "actual": ["aab", "bb"], "predicted": ["aba", "bb"]})
     counts, emotions = plots.confusion_counts(lines)

@@ -82,3 +82,9 @@ def test_one_training_gives_every_row_and_keeps_every_weight(tiny_corpus: Corpus
     for trial in wanted:
         assert tested[f"{trial.seed}-{trial.split.fold}"] == set(tiny_corpus.table["id"].iloc[trial.split.test])
     assert routing.kept(Store("tiny", tmp_path / "nothing"), CONFIG).empty
+
+
+def test_of_an_empty_store_there_are_no_weights_and_chapter_8_can_ask_whose_they_are(tmp_path: Path) -> None:
+    weights = routing.kept(Store("casia", tmp_path), Config())
+    assert len(weights) == 0 and list(weights.columns) == list(Config().experts)
+    assert list(weights.index.get_level_values("id").str.split("-")) == []
