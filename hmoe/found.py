@@ -92,9 +92,12 @@ def _leaks(r: Records) -> str:
     epoch = _worth(r, "best epoch on the test fold", "last epoch")
     copies = _worth(r, "augmented before the split", "augmented after the split")
     voice = _worth(r, "nested selection", "new speaker")
+    svm = r["protocols", "SVM, augmented before the split, clean copies"]
+    _whole([svm])
     return (
         f"A test that leaks flatters the model: choosing the epoch on the test fold is worth {epoch} points, training "
-        f"on disturbed copies of the test utterances {copies}, and knowing the speaker's voice {voice}."
+        f"on disturbed copies of the test utterances {copies} (with which even the support vector machine reaches "
+        f"{svm.accuracy} %), and knowing the speaker's voice {voice}."
     )
 
 

@@ -55,7 +55,9 @@ def test_a_leak_is_worth_what_the_same_trials_without_it_lack(store: Store) -> N
     for name, mean in protocols.items():
         assert not any("leaks" in each for each in found.sentences(Records(store)))
         write(store, "protocols", f"HMoE-SiMBA, {name}", [mean + k for k in (-4, -2, 0, 2, 4)])
+    write(store, "protocols", "SVM, augmented before the split, clean copies", [90, 91, 92, 93, 94])
     (said,) = (each for each in found.sentences(Records(store)) if "leaks" in each)
+    assert "machine reaches 92.0 [" in said
     worth = re.findall(r"([+−]\d+\.\d) \[", said)
     assert worth == ["+2.0", "+8.0", "+39.0"]
 
