@@ -211,7 +211,7 @@ def _stages(model: nn.Module, config: Config, path: Path) -> np.ndarray:
 def bench_cost(target: Path | None = None, quick: bool = False) -> dict[str, pd.DataFrame]:
     """Measure all three tables and store them as `cost-<name>.csv` in `target` (`results/bench`).
 
-    `quick` takes short lengths and stores nothing unless told where. Takes about 5 minutes on a quiet core.
+    `quick` takes short lengths and stores nothing unless told where. Takes about 9 minutes on a quiet core.
     """
     tables = {
         "length": curves(QUICK if quick else LENGTHS),
