@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -427,14 +428,17 @@ SMALL = [part for name, value in tiny.SMALL.items() for part in ("--set", f"{nam
 def test_ctrl_c_says_that_nothing_is_lost_and_keeps_what_was_done(listing: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hmoe.cli", "run", "table3", "--corpus", "csv", "--root", str(listing)]
     process = subprocess.Popen(
-        [*command, "--workers", "1", *SMALL],
+        [*command, "--workers", "1", *SMALL, "--set", "epochs=60"],  # so that the last trial is far away
         stderr=subprocess.PIPE, text=True, env={**os.environ, "HMOE_RESULTS": str(tmp_path)},
     )  # fmt: skip
     records = tmp_path / "csv" / "table3.csv"
     while process.poll() is None and not records.exists():
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    err = process.communicate()[1]
+    err = None
+    while err is None:  # once, but Python drops an interrupt that comes while it cleans up an object
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            err = process.communicate(timeout=15)[1]
     assert process.returncode == 130
     assert err.splitlines()[-1] == "hmoe: stopped; finished trials are kept, run the same command to go on"
     assert "Traceback" not in err
