@@ -7,6 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request
 
@@ -55,12 +56,23 @@ class Visit:
             self.problems.append(f"script: {error.message}")
 
 
-def contexts(browser: Browser, size: dict[str, int]) -> dict[str, BrowserContext]:
-    """A reader by day and one by night; each keeps what it has fetched, as readers' browsers do."""
-    made = {mode: browser.new_context(viewport=size, color_scheme=mode) for mode in MODES}
-    for context in made.values():
-        context.set_default_timeout(120_000)  # a busy machine is no fault of the book
-    return made
+class Pages:
+    """Every page by day and by night, on a screen of one `size`: a class of tests for each size inherits these."""
+
+    size: dict[str, int]
+
+    @pytest.fixture(scope="class")
+    def contexts(self, browser: Browser) -> dict[str, BrowserContext]:
+        """Each reader keeps what it has fetched, as readers' browsers do."""
+        made = {mode: browser.new_context(viewport=self.size, color_scheme=mode) for mode in MODES}
+        for context in made.values():
+            context.set_default_timeout(120_000)  # a busy machine is no fault of the book
+        return made
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("path", PAGES, ids=lambda path: Path(path).stem)
+    def test_page(self, path: str, mode: str, contexts: dict[str, BrowserContext], html: Path, site: str) -> None:
+        check(path, contexts[mode], html, site)
 
 
 def check(path: str, context: BrowserContext, html: Path, site: str) -> None:

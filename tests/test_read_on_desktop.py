@@ -1,20 +1,9 @@
-"""Every page of the book, read at a desk, by day and by night. Without Chromium the tests are skipped, and say so."""
+"""The book read at a desk; a file of its own, since another process reads another file at the same time."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import reading
-from playwright.sync_api import Browser, BrowserContext
 
 
-@pytest.fixture(scope="module")
-def contexts(browser: Browser) -> dict[str, BrowserContext]:
-    return reading.contexts(browser, reading.DESKTOP)
-
-
-@pytest.mark.parametrize("mode", reading.MODES)
-@pytest.mark.parametrize("path", reading.PAGES, ids=lambda path: Path(path).stem)
-def test_page(path: str, mode: str, contexts: dict[str, BrowserContext], html: Path, site: str) -> None:
-    reading.check(path, contexts[mode], html, site)
+class TestOnADesktop(reading.Pages):
+    size = reading.DESKTOP
