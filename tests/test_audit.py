@@ -52,6 +52,13 @@ def test_one_wrong_cell_is_marked(column: str, change: float, check: str) -> Non
     assert audit.impossible(table).loc["real", column]
 
 
+@pytest.mark.parametrize(("f1", "possible"), [(40.0, True), (48.0, True), (50.1, True), (50.2, False)])
+def test_f1_lies_anywhere_below_the_mean_of_precision_and_recall(f1: float, possible: bool) -> None:
+    """The smaller of the two is no bound, and the bound has the slack of three rounded numbers."""
+    table = pd.DataFrame([{"precision": 60.0, "recall": 40.0, "f1": f1}], index=["a"])
+    assert [finding.possible for finding in audit.f1_is_bounded(table)] == [possible]
+
+
 def test_a_step_that_the_classes_do_not_take_is_marked() -> None:
     table = pd.DataFrame(
         [[80.0] * 6 + [80.0] * 4, [81.0] * 6 + [83.0, 81.0, 81.0, 81.0]], index=["a", "b"], columns=list(METRICS)

@@ -91,10 +91,10 @@ def test_nothing_recorded_is_an_empty_figure() -> None:
 
 
 def test_confusion_counts_read_the_letters_of_records() -> None:
-    lines = pd.DataFrame({"letters": ["a=anger b=fear"] * 2, "actual": ["aab", "bb"], "predicted": ["aba", "bb"]})
+    lines = pd.DataFrame({"letters": ["a=anger b=fear"] * 2, "actual": ["aab", "bb"], "predicted": ["abb", "bb"]})
     counts, emotions = plots.confusion_counts(lines)
     assert emotions == ["anger", "fear"]
-    assert counts.tolist() == [[1, 1], [1, 2]]
+    assert counts.tolist() == [[1, 1], [0, 3]]  # one of anger is taken for fear, none of fear for anger
 
 
 def test_confusion_shows_shares_of_the_true_class() -> None:
