@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,11 @@ def exponent(lengths: pd.Series, spent: pd.Series) -> float:
     return float(np.polyfit(np.log(half), np.log(spent[half.index]), 1)[0])
 
 
+def exponents(curves: pd.DataFrame, of: str = "step_s") -> dict[str, float]:
+    """`exponent` of each part of a table of `curves`."""
+    return {part: exponent(lines["L"], lines[of]) for part, lines in curves.groupby("part", sort=False)}
+
+
 def longer(lengths: pd.Series) -> pd.Series:
     """The longer half, where the fixed cost of a call no longer counts."""
     return lengths[lengths >= lengths.median()]
@@ -154,30 +160,20 @@ def rows() -> pd.DataFrame:
     for row in TABLE_2.rows:
         config, T = row.config(), 1
         model = peers.build(config, 6)
-        if not isinstance(model, nn.Module):
+        counted = {}
+        if isinstance(model, nn.Module):
+            if config.reading == "frames":
+                frames = 1 + (config.pad_to or int(SECONDS * config.sample_rate)) // config.hop
+                T = -(-frames // config.frame_stride)
+            x, lengths = torch.randn(1, T, sum(config.dims.values())), torch.tensor([T])
+            counted = {"parameters": count_parameters(model), "operations": operations(model, x, lengths)}
+            judge = partial(model, x, lengths)
+        else:
             X = np.random.default_rng(0).normal(size=(TRAINED_ON, sum(config.dims.values())))
-            model.fit(X, np.arange(TRAINED_ON) % 6)
-            times = [seconds(lambda model=model, X=X: model.predict(X[:1]), "cpu")[0] for _ in range(20)]
-            found.append({"row": row.name, "T": T, "ms": 1e3 * min(times)})
-            continue
-        if config.reading == "frames":
-            frames = 1 + (config.pad_to or int(SECONDS * config.sample_rate)) // config.hop
-            T = -(-frames // config.frame_stride)
-        x, lengths = torch.randn(1, T, sum(config.dims.values())), torch.tensor([T])
-        count = operations(model, x, lengths)
-        times = []
+            judge = partial(model.fit(X, np.arange(TRAINED_ON) % 6).predict, X[:1])
         with torch.no_grad():
-            for _ in range(20):
-                times.append(seconds(lambda model=model, x=x, lengths=lengths: model(x, lengths), "cpu")[0])
-        found.append(
-            {
-                "row": row.name,
-                "T": T,
-                "parameters": count_parameters(model),
-                "operations": count,
-                "ms": 1e3 * min(times),
-            }
-        )
+            times = [seconds(judge, "cpu")[0] for _ in range(20)]
+        found.append({"row": row.name, "T": T, **counted, "ms": 1e3 * min(times)})
     columns = ["row", "T", "parameters", "operations", "ms"]
     return pd.DataFrame(found, columns=columns).astype({"parameters": "Int64", "operations": "Int64"})
 

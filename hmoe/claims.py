@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from hmoe import corpora, report, runs
-from hmoe.bench_cost import exponent, longer
+from hmoe.bench_cost import exponents, longer
 from hmoe.config import Config
 from hmoe.exhibit import Table, measured
 from hmoe.experiments import AUDITS, EXPERIMENTS, TABLE_3_FRAMES, Row, experiment
@@ -205,7 +205,7 @@ def _by_length(table: pd.DataFrame) -> Iterator[Evidence]:
     if table.empty:
         return
     parts = {part: lines.set_index("L")["step_s"] for part, lines in table.groupby("part")}
-    grows = {part: exponent(seconds.index.to_series(), seconds) for part, seconds in parts.items()}
+    grows = exponents(table)
     near = SUPPORTED if grows[SIMBA] < 1.5 else NOT_SUPPORTED
     why = f"nearer to linear than to quadratic; self-attention's grows with the power {grows[ATTENTION]:.2f}"
     fitted = longer(parts[SIMBA].index.to_series())
