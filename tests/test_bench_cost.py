@@ -24,9 +24,7 @@ def test_the_exponent_of_a_power_law_is_its_power(power: float) -> None:
 
 def test_each_part_has_the_exponent_of_its_own_curve() -> None:
     powers = {"a": 1.0, "b": 2.0}
-    curves = pd.DataFrame(
-        [{"part": part, "L": L, "MB": L**k} for part, k in powers.items() for L in bench_cost.LENGTHS]
-    )
+    lines = [{"part": part, "L": L, "MB": L**k} for part, k in powers.items() for L in bench_cost.LENGTHS]
     assert bench_cost.exponents(pd.DataFrame(lines), of="MB") == pytest.approx(powers)
 
 
