@@ -13,7 +13,7 @@ from hmoe.claims import Records
 from hmoe.exhibit import measured
 from hmoe.experiments import ENCODERS, KNOWN, METRICS, SPEAKERS, TABLE_2, TABLE_3, TOLD, experiment
 from hmoe.report import RowReport
-from hmoe.robustness import CONDITIONS
+from hmoe.robustness import CONDITIONS, lost
 
 PAPER = TABLE_2.row("HMoE-SiMBA").paper["accuracy"]
 MODEL, FRAMES, SVM = "HMoE-SiMBA", "HMoE-SiMBA (frames)", "SVM, nested selection"
@@ -48,39 +48,37 @@ def _accuracy(row: RowReport) -> str:
     return f"**{row.accuracy}** % (n = {row.accuracy.n})"
 
 
+def _whole(r: Records, name: str, row: str) -> RowReport:
+    """The row of an experiment. KeyError where it or some of its folds are not recorded: nothing is to be said yet."""
+    found = r[name, row]
+    if found.accuracy.n < found.least:
+        raise KeyError(row)
+    return found
+
+
 def _worth(r: Records, higher: str, lower: str) -> str:
-    """What one protocol is worth to the model over another. KeyError where not all folds of both are recorded."""
-    rows = [r["protocols", f"{MODEL}, {protocol}"] for protocol in (higher, lower)]
-    _whole(rows)
-    return report.worth(*rows).signed()
-
-
-def _whole(rows: list[RowReport]) -> None:
-    """KeyError if one of them lacks folds: then there is nothing to be said yet."""
-    for row in rows:
-        if row.accuracy.n < row.least:
-            raise KeyError(row.name)
+    """What one protocol is worth to the model over another."""
+    return report.worth(*(_whole(r, "protocols", f"{MODEL}, {protocol}") for protocol in (higher, lower))).signed()
 
 
 def _letter(r: Records) -> str:
     return (
         f"The paper claims **{PAPER}** % on CASIA; built from its words, averaged features and all, the model reaches "
-        f"{_accuracy(r['table2', MODEL])} in stratified 5-fold cross-validation."
+        f"{_accuracy(_whole(r, 'table2', MODEL))} in stratified 5-fold cross-validation."
     )
 
 
 def _frames(r: Records) -> str:
     return (
         f"Given the sequence of frames that the text speaks of, at a size that was chosen on utterances which four of "
-        f"the five folds test, it reaches {_accuracy(r['table2', FRAMES])}."
+        f"the five folds test, it reaches {_accuracy(_whole(r, 'table2', FRAMES))}."
     )
 
 
 def _baseline(r: Records) -> str:
-    plain, careful = TABLE_2.row("SVM").paper["accuracy"], r["protocols", SVM]
-    lead, framed = (
-        report.worth(r["protocols", f"{model}, nested selection"], careful).signed() for model in (MODEL, FRAMES)
-    )
+    plain, careful = TABLE_2.row("SVM").paper["accuracy"], _whole(r, "protocols", SVM)
+    nested = (_whole(r, "protocols", f"{model}, nested selection") for model in (MODEL, FRAMES))
+    lead, framed = (report.worth(row, careful).signed() for row in nested)
     return (
         f"A support vector machine, which the paper puts at {plain} %, reaches {_accuracy(careful)} once it is "
         f"standardised, tuned and given more than averages, and the claimed lead of {PAPER - plain:.1f} points over it "
@@ -92,8 +90,7 @@ def _leaks(r: Records) -> str:
     epoch = _worth(r, "best epoch on the test fold", "last epoch")
     copies = _worth(r, "augmented before the split", "augmented after the split")
     voice = _worth(r, "nested selection", "new speaker")
-    svm = r["protocols", "SVM, augmented before the split, clean copies"]
-    _whole([svm])
+    svm = _whole(r, "protocols", "SVM, augmented before the split, clean copies")
     return (
         f"A test that leaks flatters the model: choosing the epoch on the test fold is worth {epoch} points, training "
         f"on disturbed copies of the test utterances {copies} (with which even the support vector machine reaches "
@@ -103,12 +100,12 @@ def _leaks(r: Records) -> str:
 
 def _strangers(r: Records) -> str:
     try:
-        frames = f", given frames {_accuracy(r['protocols', NEW_FRAMES])}"
+        frames = f", given frames {_accuracy(_whole(r, 'protocols', NEW_FRAMES))}"
     except KeyError:
         frames = ""
     return (
         f"Of the utterances of a speaker whom it has never heard, the model recognises "
-        f"{_accuracy(r['protocols', NEW])}{frames}; guessing would get 16.7 % right."
+        f"{_accuracy(_whole(r, 'protocols', NEW))}{frames}; guessing would get 16.7 % right."
     )
 
 
@@ -128,20 +125,17 @@ def _tried(r: Records) -> str:
 
 
 def _robustness(r: Records) -> str:
-    rows = [r["robustness", f"{MODEL}, {condition}"] for condition in CONDITIONS]
-    _whole(rows)
-    clean, *disturbed = (row.accuracy.mean for row in rows)
-    lost = sum(each - 100 / 6 < (clean - 100 / 6) / 2 for each in disturbed)
+    means = {each: _whole(r, "robustness", f"{MODEL}, {each}").accuracy.mean for each in CONDITIONS}
     return (
-        f"“Robust performance in complex acoustic environments” was never tested, and {lost} of {len(disturbed)} ways "
+        f"“Robust performance in complex acoustic environments” was never tested, and {len(lost(means))} of "
+        f"{len(means) - 1} ways "
         f"to disturb a recording cost the model more than half of its lead over chance."
     )
 
 
 def _ablation(r: Records) -> str:
     lower = [row.name for row in TABLE_3.rows if row.name != TABLE_3.reference]
-    rows = [r["table3", name] for name in (TABLE_3.reference, *lower)]
-    _whole(rows)
+    rows = [_whole(r, "table3", name) for name in (TABLE_3.reference, *lower)]
     tested = report.differences(rows, TABLE_3, {TABLE_3.reference: lower})
     costly = [each.lower.removeprefix("w/o ") for each in tested if each.verdict.word == report.SUPPORTED]
     said = (
@@ -149,10 +143,10 @@ def _ablation(r: Records) -> str:
         f"more than luck{' (' * bool(costly)}{', '.join(costly)}{')' * bool(costly)}"
     )
     try:
-        simba = report.worth(r["table3_frames", TABLE_3.reference], r["table3_frames", "w/o SiMBA"]).signed()
+        whole, without = (_whole(r, "table3_frames", name) for name in (TABLE_3.reference, "w/o SiMBA"))
     except KeyError:
         return f"{said}."
-    return f"{said}; given frames, SiMBA is worth {simba} points."
+    return f"{said}; given frames, SiMBA is worth {report.worth(whole, without).signed()} points."
 
 
 def _cost(r: Records) -> str:
@@ -215,10 +209,11 @@ def provenance(recorded: Records) -> str:
 def cite(recorded: Records) -> str:
     """If you cite one number from this paper."""
     try:
-        new, known = recorded["protocols", NEW], recorded["table2", MODEL]
+        new, known = _whole(recorded, "protocols", NEW), _whole(recorded, "table2", MODEL)
     except KeyError:
         return "The number is not recorded yet.\n"
     frames = recorded.row("protocols", NEW_FRAMES)
+    frames = frames if frames and frames.accuracy.n >= frames.least else None
     rows = [new, known, *([frames] if frames else [])]
     commits = ", ".join(sorted(pd.concat([row.trials for row in rows])["commit"].unique()))
     held = sum(row.accuracy.holds(PAPER) for row in (new, known))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hmoe.config import Config
 from hmoe.experiments import METRICS, Experiment, Row
-from hmoe.leaking import COPIES
+from hmoe.leaking import CLEAN, COPIES
 from hmoe.metrics import Estimate, difference, holm, interval, mcnemar, paired_test
 from hmoe.paths import cache_dir
 from hmoe.store import Store
@@ -130,7 +130,7 @@ def whole(trials: pd.DataFrame) -> int:
 def share_tested(trials: pd.DataFrame, suffix: str = "") -> float:
     """n_test / n_train, for the correction of intervals; of unrolled copies as if all of them were scored. Where copies
     leak, folds share test utterances too, so their interval is too narrow."""
-    clean_alone = COPIES + 1 if trials["protocol"].iloc[0].endswith("-clean") else 1
+    clean_alone = COPIES + 1 if trials["protocol"].iloc[0].endswith(CLEAN) else 1
     return clean_alone * float((trials[f"n_test{suffix}"] / trials[f"n_train{suffix}"]).mean())
 
 
