@@ -7,7 +7,7 @@ from math import nan
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from hmoe import audit, figures, plots, report
+from hmoe import audit, figures, plots, report, runs
 from hmoe.bench_cost import exponents
 from hmoe.claims import Records
 from hmoe.exhibit import measured
@@ -29,6 +29,10 @@ SHOWN = (
     ("HMoE-SiMBA on frames, a new voice", "protocols", NEW_FRAMES),
     ("spectra and prosody, a new voice on its own scale", "speakers", "both, own scale"),
 )
+
+
+READ = ("table2", "table3", "table3_frames", "protocols", "speakers", "robustness")
+"""The experiments whose records the sentences read."""
 
 
 def sentences(recorded: Records) -> list[str]:
@@ -235,4 +239,7 @@ def page(recorded: Records) -> str:
     if not _shown(recorded):
         return f"No trial on {recorded.store.corpus} has been recorded yet.\n"
     said = "\n".join(f"{k}. {sentence}" for k, sentence in enumerate(sentences(recorded), 1))
-    return f"{figure(recorded)}\n{said}\n"
+    read = [f"results/{recorded.store.corpus}/{name}.csv" for name in READ]
+    files = runs.linked(", ".join([*read, "results/bench/cost-length.csv"]))
+    where = f"{{.hmoe-record}}\nThe sentences read {files}; commits, machines and dates: {{doc}}`runs`."
+    return f"{figure(recorded)}\n{said}\n\n{where}\n"

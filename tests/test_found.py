@@ -11,6 +11,7 @@ import pytest
 from hmoe import book, found, pages
 from hmoe.claims import Records
 from hmoe.experiments import TABLE_3, experiment
+from hmoe.report import RowReport
 from hmoe.robustness import CONDITIONS
 from hmoe.store import COLUMNS, Store
 
@@ -101,6 +102,22 @@ def test_what_simba_is_worth_given_frames_is_said_once_both_rows_are_recorded(st
     write(store, "table3_frames", "Full model", [80, 82, 84, 86, 88])
     write(store, "table3_frames", "w/o SiMBA", [70, 73, 74, 75, 78])
     assert re.search(r"; given frames, SiMBA is worth \+10\.0 \[.*\] points\.", said())
+
+
+def test_a_reader_is_led_to_every_file_that_a_sentence_reads() -> None:
+    class Watched(Records):
+        def __getitem__(self, key: tuple[str, str]) -> RowReport:
+            asked.add(key[0])
+            return super().__getitem__(key)
+
+    asked = {"speakers"}  # of which all rows are read
+    records = Watched(Store(pages.RECORDED, book.PROJECT / "results"))
+    found.sentences(records)
+    page = found.page(records)
+    assert asked == set(found.READ)
+    for name in ("casia/" + name for name in asked):
+        assert f"</results/{name}.csv>" in page
+    assert "</results/bench/cost-length.csv>" in page
 
 
 def test_ten_sentences_each_of_one_thought() -> None:
