@@ -390,6 +390,7 @@ SPEAKERS = Experiment(
 CONDITIONS = (
     "clean",
     *(f"{noise} {snr} dB" for noise in ("white", "pink", "babble") for snr in (20, 15, 10, 5, 0)),
+    *(f"gain {gain:+d} dB" for gain in (-6, 6)),
     *(f"reverberation {rt60} s" for rt60 in (0.3, 0.6, 1.0)),
     "telephone band", "MP3", "Opus",
     *(f"clipped by {gain} dB" for gain in (6, 12)),
@@ -405,6 +406,7 @@ ROBUSTNESS = Experiment(
         Row(f"{name}, {condition}", changes, protocol="stratified-5-disturbed")
         for name, changes in (
             ("HMoE-SiMBA", {}),
+            ("HMoE-SiMBA (frames)", FRAMES),
             ("HMoE-SiMBA without augmentation", {"augment": ()}),
             ("SVM", {"model": "svm-tuned", "reading": "statistics", "augment": ()}),
             ("CNN+Bi-GRU", TABLE_2.row("CNN+Bi-GRU").changes),

@@ -14,7 +14,7 @@ from hmoe.experiments import METRICS, Experiment, Row
 from hmoe.leaking import CLEAN, COPIES
 from hmoe.metrics import Estimate, difference, holm, interval, mcnemar, paired_test
 from hmoe.paths import cache_dir
-from hmoe.store import Store
+from hmoe.store import KEY, Store
 
 PAIRED_ON = ["protocol", "seed", "fold"]
 LEAST = 5  # trials: a whole 5-fold; from fewer, an interval is so wide that it holds anything
@@ -244,11 +244,35 @@ def _points(higher: RowReport, lower: RowReport, metric: str) -> tuple[Estimate,
 
 
 def worth(higher: RowReport, lower: RowReport) -> Estimate:
-    """How many points more `higher` has: fold by fold where both were tested on the same folds, else mean by mean."""
+    """How many points more `higher` has: fold by fold where both were tested on the same folds, speaker by speaker where
+    one of them tests strangers, who are the same people in the other's folds; else mean by mean."""
     if set(higher.trials["protocol"]) == set(lower.trials["protocol"]):
         return _points(higher, lower, "accuracy")[0]
+    for row in (higher, lower):
+        if _of_strangers(row):
+            more = _by_speaker(higher) - _by_speaker(lower)
+            return interval(more.to_numpy(), draws(row.trials)[1])
     (a, share_a), (b, share_b) = (draws(row.trials) for row in (higher, lower))
     return difference(a["accuracy"].to_numpy(), share_a, b["accuracy"].to_numpy(), share_b)
+
+
+def _of_strangers(row: RowReport) -> bool:
+    return row.trials["protocol"].iloc[0].startswith("speaker")
+
+
+def _by_speaker(row: RowReport) -> pd.Series:
+    """Accuracy in percent, indexed by the speaker who was tested."""
+    if _of_strangers(row):
+        return draws(row.trials)[0]["accuracy"]
+    said = row.store.predictions(row.trials["experiment"].iloc[0]).merge(row.trials[KEY], on=KEY)
+    right = [
+        pd.Series(
+            [a == b for a, b in zip(one.predicted, one.actual, strict=True)],
+            row.store.tested(one.protocol, one.seed, one.fold),
+        )
+        for one in said.itertuples()
+    ]
+    return 100 * pd.concat(right).groupby(row.store.utterances()["speaker"]).mean()
 
 
 def order(claimed: list[Difference]) -> Verdict:

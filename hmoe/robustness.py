@@ -92,10 +92,15 @@ def coded(samples: np.ndarray, rng: np.random.Generator, others: list[np.ndarray
     return soundfile.read(buffer)[0]
 
 
+def louder(samples: np.ndarray, rng: np.random.Generator, others: list[np.ndarray], gain: float) -> np.ndarray:
+    """Nothing but the level is changed, by `gain` dB: the control for conditions that change it too."""
+    return samples * 10 ** (gain / 20)
+
+
 def clipped(samples: np.ndarray, rng: np.random.Generator, others: list[np.ndarray], gain: float) -> np.ndarray:
     """Recorded `gain` dB too loud: what then exceeds the former peak is cut off."""
     peak = np.abs(samples).max()
-    return np.clip(samples * 10 ** (gain / 20), -peak, peak)
+    return np.clip(louder(samples, rng, others, gain), -peak, peak)
 
 
 def shifted(samples: np.ndarray, rng: np.random.Generator, others: list[np.ndarray], semitones: int) -> np.ndarray:
@@ -113,6 +118,7 @@ CONDITIONS: dict[str, Condition] = {
         for name, noise in (("white", white), ("pink", pink), ("babble", babble))
         for snr in SNRS
     },
+    **{f"gain {gain:+d} dB": partial(louder, gain=gain) for gain in (-6, 6)},
     **{f"reverberation {rt60} s": partial(reverberant, rt60=rt60) for rt60 in (0.3, 0.6, 1.0)},
     "telephone band": telephone,
     "MP3": partial(coded, format="MP3"),

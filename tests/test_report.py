@@ -7,13 +7,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from hmoe import report
 from hmoe.errors import ConfigError
 from hmoe.experiments import EXPERIMENTS, METRICS, Experiment, Row, experiment
-from hmoe.metrics import holm, interval
+from hmoe.metrics import difference, holm, interval
 from hmoe.store import COLUMNS, Store
 
 FULL = Row("full", {}, {"accuracy": 82.0})
@@ -107,17 +108,33 @@ def test_over_seeds_mcnemar_is_twice_the_median(store: Store) -> None:
     assert cut.mcnemar == pytest.approx(2 * np.median(p_values))
 
 
-def test_what_a_row_is_worth_is_counted_fold_by_fold_where_both_have_the_same_folds(tmp_path: Path) -> None:
+def test_what_a_row_is_worth_is_counted_fold_by_fold_or_speaker_by_speaker(tmp_path: Path) -> None:
     store, far = Store("c", tmp_path), Row("far", {}, protocol="speaker")
     for row in (FULL, CUT):
         write(store, row, ACCURACIES[row.name])
     write(store, far, [30, 41, 25, 36], protocol="speaker")
     full, cut, voices = report.rows(store, Experiment("table", "", (FULL, CUT, far)))
-    paired = report.worth(full, cut)
-    assert paired == interval(np.array([1, 2, 0, 3, 2]), 0.25)
-    apart = report.worth(full, voices)
-    assert (apart.mean, apart.n) == (50, 4)
-    assert apart.high - apart.low > 2 * (paired.high - paired.low)
+    assert report.worth(full, cut) == interval(np.array([1, 2, 0, 3, 2]), 0.25)
+    # Of the 500 utterances each speaker says 125, a quarter of each fold; the letters of a fold are right up to its
+    # accuracy, so that whatever a fold has wrong was said by speaker 3.
+    said = pd.DataFrame({"id": [f"{k:03}" for k in range(500)], "speaker": [str(k // 125) for k in range(500)]})
+    said["stratified-5.0"] = [str(k % 5) for k in range(500)]
+    store.introduce(said.set_index("id"))
+    wrong = np.mean(np.subtract(100, ACCURACIES["full"])) * 4
+    by_speaker = np.array([100, 100, 100, 100 - wrong]) - [30, 41, 25, 36]
+    assert vars(report.worth(full, voices)) == pytest.approx(vars(interval(by_speaker, 0.25)))
+    back = report.worth(voices, full)
+    assert (back.mean, back.n) == (pytest.approx(-by_speaker.mean()), 4)
+
+
+def test_rows_of_other_folds_of_known_voices_are_compared_mean_by_mean(tmp_path: Path) -> None:
+    store, words = Store("c", tmp_path), Row("words", {}, protocol="sentence-5")
+    write(store, FULL, ACCURACIES["full"])
+    write(store, words, [70, 74, 78], protocol="sentence-5")
+    full, sentences = report.rows(store, Experiment("table", "", (FULL, words)))
+    apart = report.worth(full, sentences)
+    assert apart == difference(np.array(ACCURACIES["full"]), 0.25, np.array([70, 74, 78]), 0.25)
+    assert (apart.mean, apart.n) == (9, 3)
 
 
 def test_where_speaker_and_sentence_are_new_each_speaker_counts_once(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def test_coding_keeps_length_and_most_of_the_sound(condition: str) -> None:
     assert not np.allclose(coded, VOICE, atol=1e-4)
 
 
+@pytest.mark.parametrize("gain", [-6, 6])
+def test_a_gain_changes_the_level_and_nothing_else(gain: int) -> None:
+    changed = heard(f"gain {gain:+d} dB")
+    assert 10 * np.log10(np.mean(changed**2) / np.mean(VOICE**2)) == pytest.approx(gain, abs=1e-3)
+    assert np.corrcoef(changed, VOICE)[0, 1] == pytest.approx(1)
+
+
 def test_clipping_keeps_the_peak_and_cuts_what_exceeds_it() -> None:
     clipped = heard("clipped by 12 dB")
     peak = np.abs(VOICE).max()
