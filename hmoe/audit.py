@@ -67,9 +67,9 @@ def accuracy_is_recall(table: pd.DataFrame) -> Iterator[Finding]:
 def f1_is_bounded(table: pd.DataFrame) -> Iterator[Finding]:
     """F1 is at most the harmonic mean of precision and recall. Slack: rounding.
 
-    Assumes that all three are averaged alike, over classes, folds or runs, or not at all: the harmonic mean H is concave
-    and H(ca, cb) = c H(a, b), so a mean of H(precision, recall) is at most H of their means (Jensen). There is no lower
-    bound as general: with precision and recall the other way round in half of the classes, F1 lies below both means.
+    Assumes that all three are averaged alike, over classes, folds or runs, or not at all: the harmonic mean H is
+    concave, so a mean of H(precision, recall) is at most H of their means (Jensen). There is no lower bound as general:
+    where half of the classes have high precision and low recall and half the opposite, F1 lies below both means.
     """
     for row, values in table.iterrows():
         most, granted = (harmonic_mean(*(values[["precision", "recall"]] + slack)) for slack in (0.0, HALF))

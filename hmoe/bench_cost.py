@@ -7,11 +7,12 @@ curves is a process of its own, so that its peak memory is its own.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,10 +28,12 @@ from hmoe import audio, corpora, peers, store
 from hmoe.bank import heard
 from hmoe.bench_scan import forget_peak, memory, seconds
 from hmoe.config import Config
+from hmoe.errors import ConfigError
 from hmoe.experiments import TABLE_2
 from hmoe.features import pool, thin
 from hmoe.mamba import MambaBlock
-from hmoe.model import HMoESiMBA, count_parameters
+from hmoe.metrics import Estimate
+from hmoe.model import count_parameters
 from hmoe.paths import atomic_write, results_dir
 from hmoe.simba import EinFFT, SiMBA
 
@@ -39,6 +43,7 @@ WIDTH, HEADS = 128, 4
 SECONDS = 2.0  # of speech, for counting operations: 201 frames
 TRAINED_ON = 960  # utterances, as four folds of CASIA have: what a support vector machine costs depends on them
 UTTERANCES = 40
+TABLES = ("length", "rows", "real-time")
 STAGES = ("reading", "features", "model")
 
 
@@ -102,13 +107,20 @@ def measure(part: str, L: int) -> dict[str, float]:
     return found
 
 
-def exponent(lengths: pd.Series, spent: pd.Series) -> float:
-    """k of what is spent ~ length^k, by least squares on the logarithms of the longer half: 1 linear, 2 quadratic."""
+def exponent(lengths: pd.Series, spent: pd.Series) -> Estimate:
+    """k of what is spent ~ length^k, by least squares on the logarithms of the longer half: 1 linear, 2 quadratic.
+
+    Its interval is that of the fit, which says how far the points are from any power; two points have none.
+    """
     half = longer(lengths)
-    return float(np.polyfit(np.log(half), np.log(spent[half.index]), 1)[0])
+    fit, n = stats.linregress(np.log(half), np.log(spent[half.index])), len(half)
+    if n < 3:
+        return Estimate(float(fit.slope), math.nan, math.nan, 1)
+    reach = stats.t.ppf(0.975, n - 2) * fit.stderr
+    return Estimate(float(fit.slope), float(fit.slope - reach), float(fit.slope + reach), n)
 
 
-def exponents(curves: pd.DataFrame, of: str = "step_s") -> dict[str, float]:
+def exponents(curves: pd.DataFrame, of: str = "step_s") -> dict[str, Estimate]:
     """`exponent` of each part of a table of `curves`."""
     return {part: exponent(lines["L"], lines[of]) for part, lines in curves.groupby("part", sort=False)}
 
@@ -179,12 +191,15 @@ def rows() -> pd.DataFrame:
 
 
 def real_time(corpus: corpora.Corpus) -> pd.DataFrame:
-    """From file to label on one core, by stage, in seconds per second of speech: below 1 is faster than speech."""
+    """From file to label on one core, by stage, in seconds per second of speech: below 1 is faster than speech.
+
+    The models are untrained, which changes what they say and not how long they take.
+    """
     torch.set_num_threads(1)
     chosen, table = corpus.table.iloc[:: max(1, len(corpus) // UTTERANCES)], []
-    for name in ("HMoE-SiMBA", "HMoE-SiMBA (frames)"):
+    for name in ("HMoE-SiMBA", "HMoE-SiMBA (frames)", "Transformer", "Transformer (frames)"):
         config = TABLE_2.row(name).config()
-        model = HMoESiMBA(config, 6).eval()
+        model = peers.build(config, 6).eval()
         _stages(model, config, chosen["path"].iloc[0])  # loads and compiles what there is
         spent = np.sum([_stages(model, config, path) for path in chosen["path"]], axis=0) / chosen["seconds"].sum()
         table.append({"row": name, **dict(zip(STAGES, spent, strict=True)), "total": spent.sum()})
@@ -204,16 +219,22 @@ def _stages(model: nn.Module, config: Config, path: Path) -> np.ndarray:
     return np.diff([*clock, time.perf_counter()])
 
 
-def bench_cost(target: Path | None = None, quick: bool = False) -> dict[str, pd.DataFrame]:
-    """Measure all three tables and store them as `cost-<name>.csv` in `target` (`results/bench`).
+def bench_cost(
+    target: Path | None = None, quick: bool = False, only: Sequence[str] = TABLES
+) -> dict[str, pd.DataFrame]:
+    """Measure the tables and store them as `cost-<name>.csv` in `target` (`results/bench`).
 
-    `quick` takes short lengths and stores nothing unless told where. Takes about 9 minutes on a quiet core.
+    `quick` takes short lengths and stores nothing unless told where. `only` names the tables to be measured; all take
+    about 9 minutes on a quiet core, nearly all of it "length". ConfigError for a table that there is not.
     """
-    tables = {
-        "length": curves(QUICK if quick else LENGTHS),
-        "rows": rows(),
-        "real-time": real_time(corpora.load("synthetic")),
+    measured: dict[str, Callable[[], pd.DataFrame]] = {
+        "length": lambda: curves(QUICK if quick else LENGTHS),
+        "rows": rows,
+        "real-time": lambda: real_time(corpora.load("synthetic")),
     }
+    if unknown := [name for name in only if name not in measured]:
+        raise ConfigError("--only", f"got {unknown[0]!r}", f"known: {', '.join(measured)}")
+    tables = {name: measured[name]() for name in only}
     target = target or (None if quick else results_dir() / "bench")
     about = {"commit": store.commit(), "date": store.now(), "machine": store.machine()}
     tables = {name: table.assign(**about) for name, table in tables.items()}

@@ -485,14 +485,15 @@ def bench_scan_command(quick: Annotated[bool, typer.Option(help="Small sizes onl
 @bench_app.command("cost")
 def bench_cost_command(
     quick: Annotated[bool, typer.Option(help="Short lengths only; stores nothing.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="length, rows or real-time; repeatable.")] = None,
 ) -> None:
     """Time parts against length, count operations, measure the real-time factor; writes `results/bench/cost-*.csv`.
 
     Example: `hmoe bench cost --quick`
     """
-    from hmoe.bench_cost import bench_cost
+    from hmoe.bench_cost import TABLES, bench_cost
 
-    for name, table in bench_cost(quick=quick).items():
+    for name, table in bench_cost(quick=quick, only=only or TABLES).items():
         typer.echo(f"{name}\n{table.to_string(index=False)}\n")
 
 

@@ -44,7 +44,7 @@ class Estimate:
         return f"{self.mean:.1f}" + (f" [{self.low:.1f}, {self.high:.1f}]" if self.n > 1 else "")
 
     def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high
+        return bool(self.low <= value <= self.high)
 
     def signed(self) -> str:
         """As a difference is written: "+1.2 [−0.3, +2.7]"."""

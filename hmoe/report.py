@@ -244,8 +244,8 @@ def _points(higher: RowReport, lower: RowReport, metric: str) -> tuple[Estimate,
 
 
 def worth(higher: RowReport, lower: RowReport) -> Estimate:
-    """How many points more `higher` has: fold by fold where both were tested on the same folds, speaker by speaker where
-    one of them tests strangers, who are the same people in the other's folds; else mean by mean."""
+    """How many points more `higher` has: fold by fold where both were tested on the same folds; speaker by speaker
+    where one of them tests strangers, who are the same people in the other's folds; else mean by mean."""
     if set(higher.trials["protocol"]) == set(lower.trials["protocol"]):
         return _points(higher, lower, "accuracy")[0]
     for row in (higher, lower):

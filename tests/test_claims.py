@@ -17,7 +17,7 @@ from hmoe.claims import Claim, Records, evidence
 from hmoe.config import Config
 from hmoe.experiments import EXPERIMENTS, FIGURE_2, METRICS, TABLE_3, experiment
 from hmoe.protocols import PROTOCOLS
-from hmoe.report import FEW, NOISE, NOT_REPRODUCED, NOT_SUPPORTED, PARTLY, REPRODUCED, SUPPORTED, UNMEASURED
+from hmoe.report import FEW, NOISE, NOT_REPRODUCED, NOT_SUPPORTED, PARTLY, REPRODUCED, SUPPORTED, UNDECIDED, UNMEASURED
 from hmoe.store import COLUMNS, EMOTION_COLUMNS, PREDICTION_COLUMNS, Store
 
 PROJECT = Path(claims.__file__).parent.parent
@@ -218,21 +218,45 @@ def test_another_protocol_is_found_where_another_experiment_recorded_it(store: S
 
 
 def test_costs_are_compared_with_what_the_paper_claims_less_of() -> None:
-    lengths = [100, 200, 2000, 20_000]
-    table = pd.DataFrame({"part": ["SiMBA"] * 4 + ["attention"] * 4, "L": lengths * 2})
+    lengths = [100, 200, 1000, 2000, 20_000]
+    table = pd.DataFrame({"part": ["SiMBA"] * 5 + ["attention"] * 5, "L": lengths * 2})
     table["step_s"] = [2e-5 * L for L in lengths] + [1e-7 * L**2 for L in lengths]  # equal at 200
-    growth, short, long = claims.COSTS["length"](table)
-    assert growth.verdict.word == SUPPORTED and "the power 1.00 of the length" in growth.ours
-    assert "power 2.00" in growth.verdict.why
+    table["peak_mb"] = [3.0] * 5 + [1.0] * 5
+    growth, short, long, *memory = claims.COSTS["length"](table)
+    assert growth.verdict.word == SUPPORTED and "the power 1.0 [1.0, 1.0] of the length" in growth.ours
+    assert "power 2.0 [" in growth.verdict.why
+    assert [(each.ours.split()[0], each.verdict.word) for each in memory] == [("3", NOT_SUPPORTED)] * 2
     assert (short.ours.split()[0], short.verdict.word) == ("1", NOT_SUPPORTED)
     assert (long.ours.split()[0], long.verdict.word) == ("0.01", SUPPORTED)
-    table["step_s"] = table["L"] ** 2.0
-    assert next(claims.COSTS["length"](table)).verdict.word == NOT_SUPPORTED
+    for power, word in ((2.0, NOT_SUPPORTED), (1.0, SUPPORTED)):
+        table["step_s"] = table["L"] ** power
+        assert next(claims.COSTS["length"](table)).verdict.word == word
+    table.loc[2:3, "step_s"] *= 4  # no power fits
+    assert next(claims.COSTS["length"](table)).verdict.word == UNDECIDED
     rows = ["HMoE-SiMBA", "Transformer", "HMoE-SiMBA (frames)", "Transformer (frames)"]
     fewer, more = claims.COSTS["rows"](pd.DataFrame({"row": rows, "operations": [1, 2, 6, 3]}))
     assert (fewer.verdict.word, more.verdict.word) == (SUPPORTED, NOT_SUPPORTED) and more.ours.startswith("2 times")
-    slow, fast = claims.COSTS["real-time"](pd.DataFrame({"row": ["a", "b"], "total": [1.5, 0.1]}))
-    assert (slow.verdict.word, fast.verdict.word) == (NOT_SUPPORTED, SUPPORTED)
+    table = pd.DataFrame({"row": ["Transformer", "Transformer (frames)", "HMoE-SiMBA"], "total": [1.5, 0.1, 0.1]})
+    slow, fast = claims.COSTS["real-time"](table)
+    assert (slow.verdict.word, fast.verdict.word) == (SUPPORTED, NOT_SUPPORTED)  # that attention hinders it
+
+
+@pytest.mark.parametrize(("new", "word"), [(70, NOT_SUPPORTED), (90, SUPPORTED), (80.05, NOISE)])
+def test_a_protocol_flatters_if_a_stricter_one_finds_less_by_more_than_luck(
+    store: Store, new: float, word: str
+) -> None:
+    (claim,) = (claim for claim in CLAIMS if claim.protocols)
+
+    def said() -> claims.Evidence:
+        return next(each for each in evidence(claim, Records(store)) if each.what.startswith("HMoE-SiMBA, "))
+
+    put(store, "table2", "HMoE-SiMBA", luck(80))
+    assert said().verdict.word == UNMEASURED
+    put(store, "table2", "HMoE-SiMBA", luck(new, 4), protocol="sentence-5")
+    assert said().verdict.word == FEW
+    put(store, "table2", "HMoE-SiMBA", luck(new, seed=1), protocol="sentence-5")
+    assert said().verdict.word == word and said().paper == "no number"
+    assert f"the stratified folds give {80 - new:+.0f}".replace("-", "−") in said().verdict.why or word == NOISE
 
 
 def test_rows_of_another_configuration_are_not_mixed_in(store: Store) -> None:
