@@ -147,7 +147,8 @@ TABLE_2 = Experiment(
             "CPAC",
             {"model": "cpac", **PUBLISHED, **MFCC_39, "betas": (0.975, 0.932), "batch_size": 64, "epochs": 60},
             _table_2(88.4, 90.3, 88.5, 89.8, 86.7, 91.6, 90.7, 90.5, 90.8, 90.6),
-            note="Wen et al. 2022; published 92.75, corrected 88.33 (last epoch), ten folds; 60 of 300 epochs",
+            note="Wen et al. 2022; published 92.75, corrected 88.33 (last epoch), in 10 folds; "
+            "here 60 epochs instead of 300",
         ),
         Row(
             "TIM-Net",
@@ -160,7 +161,8 @@ TABLE_2 = Experiment(
                 "label_smoothing": 0.1,
                 "epochs": 100,
             },
-            note="Ye et al. 2023; not in the paper; published 94.67, corrected 91.08, ten folds; 100 of 500 epochs",
+            note="Ye et al. 2023; not in the paper; published 94.67, corrected 91.08, in 10 folds; "
+            "here 100 epochs instead of 500",
         ),  # fmt: skip
         Row("HMoE-SiMBA", {}, _table_2(90.4, 92.3, 90.5, 92.8, 88.7, 93.4, 92.2, 92.0, 92.3, 92.1)),
         Row(
