@@ -124,28 +124,28 @@ def _tried(r: Records) -> str:
         raise KeyError("speakers")
     best = max(rows, key=lambda row: row.accuracy.mean)
     others = ", ".join(f"{name} {value:.0f}" for name, value in ENCODERS.items())
-    apart = "and four speakers do not tell it from" if all(map(best.accuracy.holds, ENCODERS.values())) else "beside"
+    apart = "; four speakers do not tell it from" if all(map(best.accuracy.holds, ENCODERS.values())) else ", beside"
     return (
-        f"Of the {len(rows)} ways of chapter 20, each tested on the same four speakers, the best (“{best.name}”) "
-        f"recognises {_accuracy(best)} if it has all of the stranger's recordings, unlabelled, {apart} published "
-        f"frozen encoders, which are given one at a time ({others})."
+        f"Of the {len(rows)} ways of chapter 20 that are told nothing of a stranger's emotions, the best "
+        f"(“{best.name}”) recognises {_accuracy(best)} if it has all of the stranger's recordings, unlabelled{apart} "
+        f"published frozen encoders, which hear one recording at a time ({others})."
     )
 
 
 def _robustness(r: Records) -> str:
-    ours = {each: _whole(r, "robustness", f"{MODEL}, {each}").accuracy for each in CONDITIONS}
-    n = len(lost({each: accuracy.mean for each, accuracy in ours.items()}))
-    sure = len(lost({each: accuracy.mean if each == "clean" else accuracy.high for each, accuracy in ours.items()}))
+    ours = {each: _whole(r, "robustness", f"{MODEL}, {each}") for each in CONDITIONS}
+    n = len(lost({each: row.accuracy.mean for each, row in ours.items()}))
+    sure = sum(report.lost_half(row, ours["clean"]).high < 0 for row in ours.values())
     others = []
     for model in dict.fromkeys(row.name.partition(", ")[0] for row in ROBUSTNESS.rows):
         with suppress(KeyError):
             means = {each: _whole(r, "robustness", f"{model}, {each}").accuracy.mean for each in CONDITIONS}
             others += [f"{SAID.get(model, model)} {len(lost(means))}"] * (model != MODEL)
-    beside = f" ({'; '.join(others)})" if others else ""
+    beside = f" (of the others: {'; '.join(others)})" if others else ""
     return (
         f"“Robust performance in complex acoustic environments” was never tested: {n} of {len(CONDITIONS) - 1} ways to "
-        f"disturb a recording cost the model more than half of its lead over chance, {sure} of them with their whole "
-        f"interval{beside}."
+        f"disturb a recording cost the model more than half of its lead over chance, {sure} of them by more than "
+        f"their interval{beside}."
     )
 
 
@@ -170,11 +170,12 @@ def _cost(r: Records) -> str:
     if table.empty:
         raise KeyError("cost-length")
     at_200 = table[table["L"] == 200].set_index("part")[["step_s", "peak_mb"]]
-    power, ratio = exponents(table), at_200.loc["SiMBA"] / at_200.loc["attention"]
+    power = {part: fit.mean for part, fit in exponents(table).items()}
+    ratio = at_200.loc["SiMBA"] / at_200.loc["attention"]
     return (
-        f"The time of a training step of SiMBA grows like the length to the power {power['SiMBA']}, that of fused "
-        f"attention to {power['attention']}, but on the 200 frames of an utterance SiMBA takes {ratio['step_s']:.1f} "
-        f"times the time and {ratio['peak_mb']:.1f} times the memory."
+        f"The time of a training step of SiMBA grows like the length to the power {power['SiMBA']:.1f}, that of fused "
+        f"attention to {power['attention']:.1f}, but on the 200 frames of an utterance SiMBA takes "
+        f"{ratio['step_s']:.1f} times the time and {ratio['peak_mb']:.1f} times the memory, on one CPU thread."
     )
 
 
@@ -233,9 +234,9 @@ def cite(recorded: Records) -> str:
     commits = ", ".join(sorted(new.trials["commit"].unique()))
     held = sum(row.accuracy.holds(PAPER) for row in (new, known))
     beside = (
-        "outside its interval and outside that",
-        "inside one of its interval and that",
-        "inside both its and that",
+        "outside this interval and outside that",
+        "inside one of two intervals, this and that",
+        "inside both this interval and that",
     )
     chance = ", which the interval holds" * new.accuracy.holds(100 / 6)
     return (

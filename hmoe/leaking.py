@@ -1,6 +1,6 @@
 """Augment first, then split: the mistake that chapter 17 measures, and nothing else in this project makes.
 
-Many papers write augmented copies into the folder of the recordings and deal the files into folds afterwards. Copies
+Augmented copies are easily written into the folder of the recordings and the files dealt into folds afterwards. Copies
 of one utterance then stand on both sides of a split. To the check of `protocols` nothing is wrong: no two files are
 equal. So here a corpus is unrolled: each (utterance, copy) becomes an utterance of its own, and is dealt like one.
 """

@@ -256,6 +256,13 @@ def worth(higher: RowReport, lower: RowReport) -> Estimate:
     return difference(a["accuracy"].to_numpy(), share_a, b["accuracy"].to_numpy(), share_b)
 
 
+def lost_half(row: RowReport, clean: RowReport, chance: float = 100 / 6) -> Estimate:
+    """By how many points a row keeps more than half of the `clean` lead over chance, fold by fold; below zero, less."""
+    both = _paired(row.trials, clean.trials)
+    both, share = draws(both.assign(left=both["accuracy_a"] - (both["accuracy_b"] + chance) / 2), "_a")
+    return interval(both["left"].to_numpy(), share)
+
+
 def _of_strangers(row: RowReport) -> bool:
     return row.trials["protocol"].iloc[0].startswith("speaker")
 

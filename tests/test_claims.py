@@ -236,9 +236,9 @@ def test_costs_are_compared_with_what_the_paper_claims_less_of() -> None:
     rows = ["HMoE-SiMBA", "Transformer", "HMoE-SiMBA (frames)", "Transformer (frames)"]
     fewer, more = claims.COSTS["rows"](pd.DataFrame({"row": rows, "operations": [1, 2, 6, 3]}))
     assert (fewer.verdict.word, more.verdict.word) == (SUPPORTED, NOT_SUPPORTED) and more.ours.startswith("2 times")
-    table = pd.DataFrame({"row": ["Transformer", "Transformer (frames)", "HMoE-SiMBA"], "total": [1.5, 0.1, 0.1]})
-    slow, fast = claims.COSTS["real-time"](table)
-    assert (slow.verdict.word, fast.verdict.word) == (SUPPORTED, NOT_SUPPORTED)  # that attention hinders it
+    for total, word in ((1.5, SUPPORTED), (0.1, NOT_SUPPORTED)):  # that attention hinders it
+        table = pd.DataFrame({"row": ["Transformer", "Transformer (frames)", "HMoE-SiMBA"], "total": [0.1, total, 0.1]})
+        assert [each.verdict.word for each in claims.COSTS["real-time"](table)] == [word]
 
 
 @pytest.mark.parametrize(("new", "word"), [(70, NOT_SUPPORTED), (90, SUPPORTED), (80.05, NOISE)])
