@@ -46,10 +46,10 @@ class Estimate:
     def holds(self, value: float) -> bool:
         return bool(self.low <= value <= self.high)
 
-    def signed(self) -> str:
+    def signed(self, decimals: int = 1) -> str:
         """As a difference is written: "+1.2 [−0.3, +2.7]"."""
-        ends = f" [{self.low:+.1f}, {self.high:+.1f}]" if self.n > 1 else ""
-        return f"{self.mean:+.1f}{ends}".replace("-", "−")
+        ends = f" [{self.low:+.{decimals}f}, {self.high:+.{decimals}f}]" if self.n > 1 else ""
+        return f"{self.mean:+.{decimals}f}{ends}".replace("-", "−")
 
 
 def _corrected_error(values: np.ndarray, test_share: float) -> float:

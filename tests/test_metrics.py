@@ -107,6 +107,7 @@ def test_a_difference_of_means_is_welchs_where_nothing_is_corrected_and_wider_wh
 
 def test_a_difference_is_written_with_its_sign() -> None:
     assert Estimate(1.24, -0.31, 2.7, 5).signed() == "+1.2 [−0.3, +2.7]"
+    assert Estimate(1.24, -0.31, 2.7, 5).signed(0) == "+1 [−0, +3]"
     assert Estimate(-2, math.nan, math.nan, 1).signed() == "−2.0"
 
 
