@@ -112,10 +112,10 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
 def draws(trials: pd.DataFrame, suffix: str = "") -> tuple[pd.DataFrame, float]:
     """What an interval counts, and its n_test / n_train: the trials, but where a speaker is held out, the mean of each
     speaker's. Five folds of sentences, or three seeds, of one speaker are one voice heard again."""
-    protocol, share = trials["protocol"].iloc[0], share_tested(trials, suffix)
-    if not protocol.startswith("speaker"):
+    share = share_tested(trials, suffix)
+    if not _of_strangers(trials):
         return trials, share
-    both = protocol.startswith("speaker-")
+    both = trials["protocol"].iloc[0].startswith("speaker-")
     speaker = trials["fold"].str.rpartition("-")[0] if both else trials["fold"]
     measured = [name for name in trials.columns if name.startswith((*METRICS, "uar"))]
     # A fold of both tests a fifth of what its speaker says, and trains on four fifths of what the others say.
@@ -124,7 +124,11 @@ def draws(trials: pd.DataFrame, suffix: str = "") -> tuple[pd.DataFrame, float]:
 
 def whole(trials: pd.DataFrame) -> int:
     """How many of `draws` make a whole: five folds, or the four speakers of CASIA."""
-    return 4 if trials["protocol"].iloc[0].startswith("speaker") else LEAST
+    return 4 if _of_strangers(trials) else LEAST
+
+
+def _of_strangers(trials: pd.DataFrame) -> bool:
+    return trials["protocol"].iloc[0].startswith("speaker")
 
 
 def share_tested(trials: pd.DataFrame, suffix: str = "") -> float:
@@ -249,27 +253,23 @@ def worth(higher: RowReport, lower: RowReport) -> Estimate:
     if set(higher.trials["protocol"]) == set(lower.trials["protocol"]):
         return _points(higher, lower, "accuracy")[0]
     for row in (higher, lower):
-        if _of_strangers(row):
+        if _of_strangers(row.trials):
             more = _by_speaker(higher) - _by_speaker(lower)
             return interval(more.to_numpy(), draws(row.trials)[1])
     (a, share_a), (b, share_b) = (draws(row.trials) for row in (higher, lower))
     return difference(a["accuracy"].to_numpy(), share_a, b["accuracy"].to_numpy(), share_b)
 
 
-def lost_half(row: RowReport, clean: RowReport, chance: float = 100 / 6) -> Estimate:
+def above_half(row: RowReport, clean: RowReport, chance: float = 100 / 6) -> Estimate:
     """By how many points a row keeps more than half of the `clean` lead over chance, fold by fold; below zero, less."""
     both = _paired(row.trials, clean.trials)
     both, share = draws(both.assign(left=both["accuracy_a"] - (both["accuracy_b"] + chance) / 2), "_a")
     return interval(both["left"].to_numpy(), share)
 
 
-def _of_strangers(row: RowReport) -> bool:
-    return row.trials["protocol"].iloc[0].startswith("speaker")
-
-
 def _by_speaker(row: RowReport) -> pd.Series:
     """Accuracy in percent, indexed by the speaker who was tested."""
-    if _of_strangers(row):
+    if _of_strangers(row.trials):
         return draws(row.trials)[0]["accuracy"]
     said = row.store.predictions(row.trials["experiment"].iloc[0]).merge(row.trials[KEY], on=KEY)
     right = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -127,12 +127,6 @@ CONDITIONS: dict[str, Condition] = {
     **{f"pitch {semitones:+d}": partial(shifted, semitones=semitones) for semitones in (-4, -2, 2, 4)},
     **{f"duration x {alpha}": partial(stretched, alpha=alpha) for alpha in (0.75, 1.33)},
 }
-
-
-def lost(accuracy: Mapping[str, float], chance: float = 100 / 6) -> list[str]:
-    """The conditions that cost more than half of what "clean" has over chance; all in percent, by condition."""
-    least = chance + (accuracy["clean"] - chance) / 2
-    return [name for name, value in accuracy.items() if value < least]
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,6 +127,13 @@ def test_what_a_row_is_worth_is_counted_fold_by_fold_or_speaker_by_speaker(tmp_p
     assert (back.mean, back.n) == (pytest.approx(-by_speaker.mean()), 4)
 
 
+def test_what_is_kept_is_counted_from_half_of_the_lead_over_chance_fold_by_fold(store: Store) -> None:
+    full, cut, poor = report.rows(store, TABLE)
+    half = [(accuracy + 20) / 2 for accuracy in ACCURACIES["full"]]
+    for row in (full, cut, poor):
+        assert report.above_half(row, full, chance=20) == interval(np.subtract(ACCURACIES[row.name], half), 0.25)
+
+
 def test_rows_of_other_folds_of_known_voices_are_compared_mean_by_mean(tmp_path: Path) -> None:
     store, words = Store("c", tmp_path), Row("words", {}, protocol="sentence-5")
     write(store, FULL, ACCURACIES["full"])

@@ -106,11 +106,6 @@ def test_babble_is_of_other_speakers_and_the_same_whenever_asked(tiny_corpus: Co
         assert np.abs(match).max() < 0.8 * np.linalg.norm(noise) * np.linalg.norm(voice)
 
 
-def test_a_condition_is_lost_where_more_than_half_of_the_lead_over_chance_is_gone() -> None:
-    accuracy = {"clean": 80.0, "half": 50.0, "less": 49.9, "none": 20.0, "more": 90.0}
-    assert robustness.lost(accuracy, chance=20.0) == ["less", "none"]
-
-
 def test_babble_of_nobody_else_is_one_line(tiny_corpus: Corpus) -> None:
     alone = tiny_corpus.subset(tiny_corpus.table["speaker"] == "ann")
     with pytest.raises(CorpusError, match="one speaker; babble is mixed from other people"):
