@@ -9,8 +9,8 @@ import numpy as np
 import parselmouth
 from parselmouth.praat import call
 
+from hmoe.base.seeds import stable_seed
 from hmoe.config import Augmenting
-from hmoe.rng import stable_seed
 
 DEFAULT = Augmenting()
 N_FFT = 2048  # samples: librosa's default; the hop is a quarter

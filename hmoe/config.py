@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hmoe.errors import ConfigError
+from hmoe.base.errors import ConfigError
 
 Modality = Literal["mfcc", "mel", "chroma"]
 Augmentation = Literal["stretch", "pitch", "noise", "tract"]

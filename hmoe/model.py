@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hmoe import prosody
 from hmoe.config import Config
 from hmoe.experts import EXPERTS
 from hmoe.features import columns
-from hmoe.inputs import N_STATISTICS
+from hmoe.inputs import prosody
+from hmoe.inputs.batches import N_STATISTICS
 from hmoe.masking import frame_mask, masked_mean
 from hmoe.router import Router
 from hmoe.simba import SiMBA

@@ -23,12 +23,12 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from hmoe.base.errors import TrainingError
+from hmoe.base.files import atomic_write
+from hmoe.base.seeds import stable_seed
 from hmoe.config import Config
-from hmoe.errors import TrainingError
-from hmoe.inputs import Inputs
+from hmoe.inputs.batches import Inputs
 from hmoe.mamba import decayed
-from hmoe.paths import atomic_write
-from hmoe.rng import stable_seed
 
 CHECKPOINT_EVERY = 10  # epochs
 

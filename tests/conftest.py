@@ -50,7 +50,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def html(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The folder of the built book, with the project's own records; what is up to date is not built again."""
-    from hmoe import book  # reaches Triton, which has to find the variable above when it is imported
+    from hmoe_book import build as book  # reaches Triton, which has to find the variable above when it is imported
 
     session = tmp_path_factory.getbasetemp()
     if worker_id != "master":

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request
 
-from hmoe import book
+from hmoe_book import build as book
 
 PAGES = [str(path.relative_to(book.PROJECT).with_suffix(".html")) for path in book.sources()]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

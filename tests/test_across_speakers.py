@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from hmoe import grid
+from hmoe.base.errors import ConfigError
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.errors import ConfigError
-from hmoe.experiments import SPEAKERS
-from hmoe.inputs import Inputs
-from hmoe.peers.across_speakers import AcrossSpeakers, evened
-from hmoe.trial import fit_split
+from hmoe.inputs.batches import Inputs
+from hmoe.peers.unseen.across_speakers import AcrossSpeakers, evened
+from hmoe.study import grid
+from hmoe.study.experiments import SPEAKERS
+from hmoe.study.trial import fit_split
 
 
 @pytest.mark.parametrize("reading", ["pooled", "statistics+prosody", "frames"])

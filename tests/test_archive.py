@@ -12,9 +12,10 @@ import pytest
 import soundfile
 import tiny
 
-from hmoe import audio, bank, corpora
-from hmoe.corpora import Corpus, archive
-from hmoe.errors import AudioError, CorpusError, HmoeError, StoreError
+from hmoe import corpora
+from hmoe.base.errors import AudioError, CorpusError, HmoeError, StoreError
+from hmoe.corpora import Corpus, archive, audio
+from hmoe.inputs import bank
 
 RATE = 16_000
 

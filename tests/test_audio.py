@@ -11,8 +11,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hmoe import audio
-from hmoe.errors import AudioError, StoreError
+from hmoe.base.errors import AudioError, StoreError
+from hmoe.corpora import audio
 
 RATE = 16_000
 
@@ -49,7 +49,7 @@ def test_digest_is_of_the_samples_and_not_of_the_container(tmp_path: Path) -> No
     assert audio.digest(wav) != audio.digest(flac)
 
 
-@pytest.mark.filterwarnings("ignore::hmoe.audio.ConversionWarning")
+@pytest.mark.filterwarnings("ignore::hmoe.corpora.audio.ConversionWarning")
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
 def test_other_rates_and_channels_become_16_kHz_mono(tmp_path: Path, rate: int) -> None:
     left = tone(1.0, rate)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hmoe import audit, metrics
-from hmoe.experiments import METRICS, TABLE_2
+from hmoe.study import audit, metrics
+from hmoe.study.experiments import METRICS, TABLE_2
 
 EMOTIONS = ("anger", "sadness", "happiness", "neutral", "fear", "surprise")
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from hmoe import augment, bank, features
-from hmoe.bank import Bank, build
+from hmoe import augment, features
+from hmoe.base.errors import AudioError, StoreError
 from hmoe.config import Config
 from hmoe.corpora import Corpus, Utterance
 from hmoe.corpora.table import tabulate
-from hmoe.errors import AudioError, StoreError
+from hmoe.inputs import bank
+from hmoe.inputs.bank import Bank, build
 
 CONFIG = Config(frame_stride=4, copies=2)
 LENGTHS = (1600, 4800, 2400, 500, 3200)  # samples

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hmoe import bench_cost, peers
-from hmoe.errors import ConfigError
-from hmoe.experiments import TABLE_2
+from hmoe import peers
+from hmoe.base.errors import ConfigError
+from hmoe.bench import cost as bench_cost
 from hmoe.mamba import Mamba
 from hmoe.model import count_parameters
+from hmoe.study.experiments import TABLE_2
 
 
 @pytest.mark.parametrize("power", [1.0, 1.5, 2.0])

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import tiny
 
-from hmoe import bench_paper, grid
+from hmoe.bench import paper as bench_paper
 from hmoe.corpora import Corpus
-from hmoe.experiments import EXPERIMENTS, Experiment, Row
+from hmoe.study import grid
+from hmoe.study.experiments import EXPERIMENTS, Experiment, Row
 
 SVM = Experiment("classical", "", (Row("SVM", {"model": "svm", "augment": ()}),))
 ROWS = {"first: full": 3, "first: w/o SiMBA": 3, "classical: SVM": 0}  # and their epochs

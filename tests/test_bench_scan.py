@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from hmoe import bench_scan
+from hmoe.bench import scan as bench_scan
 
 PEERS = ["transformers", *(["c-loop"] if shutil.which("gcc") else []), *(["mambapy"] if find_spec("mambapy") else [])]
 
@@ -39,7 +39,7 @@ def test_what_is_timed_is_the_same_scan(implementation: str) -> None:
 
 def measured(N: int) -> dict[str, float]:
     """In a process of its own, as the benchmark does: this one may hold memory that earlier tests have freed."""
-    command = [sys.executable, "-m", "hmoe.bench_scan", json.dumps(["reference", 4, 30, 64, N])]
+    command = [sys.executable, "-m", "hmoe.bench.scan", json.dumps(["reference", 4, 30, 64, N])]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

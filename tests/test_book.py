@@ -11,9 +11,10 @@ import pytest
 from playwright.sync_api import Browser
 from reading import DESKTOP, PAGES, RESULTS
 
-from hmoe import claims, pages, report
-from hmoe.experiments import experiment
-from hmoe.store import Store
+from hmoe.study import claims, report
+from hmoe.study.experiments import experiment
+from hmoe.study.store import Store
+from hmoe_book import pages
 
 
 def test_next_visits_every_page_once_and_previous_leads_back(browser: Browser, site: str) -> None:

@@ -8,11 +8,14 @@ import pandas as pd
 import pytest
 from test_found import write
 
-from hmoe import card, corpora, datasheets, report
+from hmoe import corpora
 from hmoe.config import Config
 from hmoe.corpora import grammars, synthetic
-from hmoe.experiments import PROTOCOLS
-from hmoe.store import Store
+from hmoe.study import report
+from hmoe.study.experiments import PROTOCOLS
+from hmoe.study.store import Store
+from hmoe.use import card
+from hmoe_book import datasheets
 
 PROJECT = Path(__file__).parent.parent
 EMOTIONS = ["anger", "sadness", "happiness", "neutral", "fear", "surprise"]

@@ -8,12 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hmoe import corpora, protocols
+from hmoe import corpora
+from hmoe.base.files import DATA
 from hmoe.corpora import Corpus
 from hmoe.corpora.labels import COMMON
-from hmoe.experiments import METRICS
-from hmoe.paths import DATA
-from hmoe.store import Store
+from hmoe.study import protocols
+from hmoe.study.experiments import METRICS
+from hmoe.study.store import Store
 
 MANIFEST = pd.read_csv(DATA / "casia.csv", dtype=str)
 EMOTIONS = tuple(name.removeprefix("acc_") for name in METRICS if name.startswith("acc_"))

@@ -12,15 +12,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hmoe import claims, plots, report
-from hmoe.claims import Claim, Records, evidence
+from hmoe.base.files import PROJECT
 from hmoe.config import Config
-from hmoe.experiments import EXPERIMENTS, FIGURE_2, METRICS, TABLE_3, experiment
-from hmoe.protocols import PROTOCOLS
-from hmoe.report import FEW, NOISE, NOT_REPRODUCED, NOT_SUPPORTED, PARTLY, REPRODUCED, SUPPORTED, UNDECIDED, UNMEASURED
-from hmoe.store import COLUMNS, EMOTION_COLUMNS, PREDICTION_COLUMNS, Store
+from hmoe.study import claims, report
+from hmoe.study.claims import Claim, Records, evidence
+from hmoe.study.experiments import EXPERIMENTS, FIGURE_2, METRICS, TABLE_3, experiment
+from hmoe.study.protocols import PROTOCOLS
+from hmoe.study.report import (
+    FEW,
+    NOISE,
+    NOT_REPRODUCED,
+    NOT_SUPPORTED,
+    PARTLY,
+    REPRODUCED,
+    SUPPORTED,
+    UNDECIDED,
+    UNMEASURED,
+)
+from hmoe.study.store import COLUMNS, EMOTION_COLUMNS, PREDICTION_COLUMNS, Store
+from hmoe_book import plots
 
-PROJECT = Path(claims.__file__).parent.parent
 CLAIMS = claims.claims()
 DIFFERENT = {"D_state = 64": 80.0, "D_state = 128": 84.0, "D_state = 256": 88.0, "D_state = 512": 84.0}
 

@@ -22,14 +22,16 @@ import torch
 import typer
 import yaml
 
-from hmoe import audio, book, cli, grid
+from hmoe import __main__ as cli
+from hmoe.base.errors import ConfigError
 from hmoe.config import Config
-from hmoe.corpora import Corpus
-from hmoe.errors import ConfigError
-from hmoe.experiments import experiment
-from hmoe.grid import PROFILES, store_for
-from hmoe.pretrained import Pretrained
-from hmoe.store import COLUMNS, Store
+from hmoe.corpora import Corpus, audio
+from hmoe.study import grid
+from hmoe.study.experiments import experiment
+from hmoe.study.grid import PROFILES, store_for
+from hmoe.study.store import COLUMNS, Store
+from hmoe.use.pretrained import Pretrained
+from hmoe_book import build as book
 
 RATE = 16_000
 
@@ -345,7 +347,7 @@ def test_no_command_shows_a_raw_warning_of_python(tmp_path: Path) -> None:
         soundfile.write(tmp_path / f"{number}.wav", np.stack([tone, tone], axis=1)[::2], RATE // 2)
         lines.append(f"{number}.wav,{emotion},{speaker}")
     (tmp_path / "list.csv").write_text("\n".join(lines))
-    command = [sys.executable, "-m", "hmoe.cli", "features", "--corpus", "csv", "--root", tmp_path / "list.csv"]
+    command = [sys.executable, "-m", "hmoe.__main__", "features", "--corpus", "csv", "--root", tmp_path / "list.csv"]
     done = subprocess.run([*command, "--workers", "2", "--set", "copies=2"], capture_output=True, text=True)
     assert done.returncode == 0
     said = [line for line in done.stderr.splitlines() if line and "features:" not in line]
@@ -425,7 +427,7 @@ SMALL = [part for name, value in tiny.SMALL.items() for part in ("--set", f"{nam
 
 
 def test_ctrl_c_says_that_nothing_is_lost_and_keeps_what_was_done(listing: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hmoe.cli", "run", "table3", "--corpus", "csv", "--root", str(listing)]
+    command = [sys.executable, "-m", "hmoe.__main__", "run", "table3", "--corpus", "csv", "--root", str(listing)]
     process = subprocess.Popen(
         [*command, "--workers", "1", *SMALL, "--set", "epochs=60"],  # so that the last trial is far away
         stderr=subprocess.PIPE, text=True, env={**os.environ, "HMOE_RESULTS": str(tmp_path)},

@@ -14,8 +14,8 @@ import yaml
 from distributed.cli.dask_scheduler import main as dask_scheduler
 from distributed.cli.dask_worker import main as dask_worker
 
-from hmoe import cli
-from hmoe.errors import ConfigError
+from hmoe import __main__ as cli
+from hmoe.base.errors import ConfigError
 
 BOOK = Path(__file__).parent.parent / "book"
 BLOCKS = re.findall(r"```bash\n(.*?)```", (BOOK / "cluster.md").read_text(), flags=re.DOTALL)

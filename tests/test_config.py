@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hmoe.base.errors import ConfigError
 from hmoe.config import Architecture, Augmenting, Config, Features, Training
-from hmoe.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,12 +15,11 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hmoe import audio
-from hmoe.corpora import COLUMNS, Corpus, check, checking, load, manifest, names, pack, state, stats
+from hmoe.base.errors import AudioError, CorpusError
+from hmoe.corpora import COLUMNS, Corpus, audio, check, checking, load, manifest, names, pack, state, stats
 from hmoe.corpora.casia import SPEAKERS, grammar
 from hmoe.corpora.labels import COMMON, NAMES, emotion
 from hmoe.corpora.table import scan, tabulate
-from hmoe.errors import AudioError, CorpusError
 
 CASIA = ("angry", "sad", "happy", "neutral", "fear", "surprise")
 RATE = 16_000
@@ -343,7 +342,7 @@ def test_a_name_without_grammar_is_refused_with_an_example(name: str, tmp_path: 
         load(name, tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore::hmoe.audio.ConversionWarning")
+@pytest.mark.filterwarnings("ignore::hmoe.corpora.audio.ConversionWarning")
 def test_seconds_do_not_depend_on_the_rate_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "angry" / "a.wav"
     path.parent.mkdir()

@@ -12,11 +12,11 @@ import pytest
 import torch
 from playwright.sync_api import Browser
 
-from hmoe import audio, demo
+from hmoe.base.errors import AudioError, ConfigError
 from hmoe.config import Config
-from hmoe.corpora import Corpus
-from hmoe.errors import AudioError, ConfigError
-from hmoe.pretrained import Pretrained
+from hmoe.corpora import Corpus, audio
+from hmoe.use import demo
+from hmoe.use.pretrained import Pretrained
 
 RANGES = {"level": [-40.0, -1.0], "snr": [0.0, 100.0], "seconds": [0.0, 60.0], "rate": [16_000, 16_000]}
 

@@ -11,13 +11,15 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from hmoe import bank, grid, peers
+from hmoe import peers
+from hmoe.base.errors import StoreError
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.errors import StoreError
-from hmoe.experiments import EXPERIMENTS
-from hmoe.inputs import Inputs
-from hmoe.store import Store
+from hmoe.inputs import bank
+from hmoe.inputs.batches import Inputs
+from hmoe.study import grid
+from hmoe.study.experiments import EXPERIMENTS
+from hmoe.study.store import Store
 from hmoe.train import fit, predict
 
 NETWORKS = {

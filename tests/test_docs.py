@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 
-from hmoe import audio, cli
-from hmoe.corpora import Corpus, load
+from hmoe import __main__ as cli
+from hmoe.base.errors import ConfigError
+from hmoe.corpora import Corpus, audio, load
 from hmoe.corpora.synthetic import make, sentences
-from hmoe.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]

@@ -11,8 +11,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from hmoe import book
-from hmoe.errors import HmoeError
+from hmoe.base.errors import HmoeError
+from hmoe_book import build as book
 
 GIVEN = {"corpus": "synthetic", "root": "", "profile": "fast", "device": "cpu", "seed": 3}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hmoe import exhibit, figures
-from hmoe.experiments import TABLE_2
+from hmoe.study.experiments import TABLE_2
+from hmoe_book import exhibit, figures
 
 RESULTS = Path(exhibit.__file__).parent.parent / "results"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hmoe import features
 from hmoe.config import Config, Features
-from hmoe.features_torch import Extractor
+from hmoe.inputs.features_torch import Extractor
 
 PAPER = Features()
 PEERS = Features(sample_rate=22_050, window=2048, n_fft=2048, hop=512, n_mfcc=39, deltas=False)

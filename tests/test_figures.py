@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hmoe import figures
+from hmoe_book import figures
 
 # Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
 VISION = {

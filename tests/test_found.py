@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hmoe import book, found, pages
-from hmoe.claims import Records
-from hmoe.experiments import TABLE_3, experiment
-from hmoe.report import RowReport
-from hmoe.robustness import CONDITIONS
-from hmoe.store import COLUMNS, Store
+from hmoe.study.claims import Records
+from hmoe.study.experiments import TABLE_3, experiment
+from hmoe.study.report import RowReport
+from hmoe.study.robustness import CONDITIONS
+from hmoe.study.store import COLUMNS, Store
+from hmoe_book import build as book
+from hmoe_book import front_page as found
+from hmoe_book import pages
 
 
 def write(store: Store, name: str, row: str, accuracies: list[float]) -> None:

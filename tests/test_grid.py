@@ -20,13 +20,13 @@ import tiny
 from dask.distributed import Client, Future, LocalCluster
 from safetensors import safe_open
 
-from hmoe import audio, grid
+from hmoe.base.errors import ConfigError, StoreError, TrainingError
+from hmoe.base.files import cache_dir
 from hmoe.config import Config
-from hmoe.corpora import Corpus
-from hmoe.errors import ConfigError, StoreError, TrainingError
-from hmoe.experiments import Experiment, Row
-from hmoe.paths import cache_dir
-from hmoe.store import KEY, Store
+from hmoe.corpora import Corpus, audio
+from hmoe.study import grid
+from hmoe.study.experiments import Experiment, Row
+from hmoe.study.store import KEY, Store
 
 
 @pytest.fixture(scope="module")

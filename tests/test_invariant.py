@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from hmoe import grid
-from hmoe.bank import Bank
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.experiments import SPEAKERS
+from hmoe.inputs.bank import Bank
 from hmoe.model import HMoESiMBA
-from hmoe.peers.invariant import Invariant, Kind, Network, Reverse, coral
-from hmoe.trial import Trial, fit_split
+from hmoe.peers.unseen.invariant import Invariant, Kind, Network, Reverse, coral
+from hmoe.study import grid
+from hmoe.study.experiments import SPEAKERS
+from hmoe.study.trial import Trial, fit_split
 
 SMALL = {"d_model": 16, "d_state": 4, "d_selected": 8, "heads": 2, "epochs": 2, "batch_size": 8}
 CONFIG = Config(reading="prosody", augment=(), **SMALL)

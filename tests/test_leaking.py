@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import tiny
 
-from hmoe import grid
+from hmoe.base.errors import ConfigError, TrainingError
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.errors import ConfigError, TrainingError
-from hmoe.experiments import Experiment, Row
-from hmoe.experiments import experiment as find
-from hmoe.inputs import Inputs
-from hmoe.leaking import COPIES, LEAKING, UnrolledInputs, unrolled
-from hmoe.store import Store
+from hmoe.inputs.batches import Inputs
+from hmoe.study import grid
+from hmoe.study.experiments import Experiment, Row
+from hmoe.study.experiments import experiment as find
+from hmoe.study.leaking import COPIES, LEAKING, UnrolledInputs, unrolled
+from hmoe.study.store import Store
 
 ALL, CLEAN = "augment-then-split-5", "augment-then-split-5-clean"
 RIGHT = "split-then-augment-5"

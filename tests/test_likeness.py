@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from hmoe import audio, likeness
-from hmoe.corpora import Corpus
+from hmoe.corpora import Corpus, audio
+from hmoe.use import likeness
 
 RATE = 16_000
 
@@ -39,7 +39,7 @@ def test_a_gain_moves_the_level_and_nothing_else(tmp_path: Path) -> None:
     assert soft == loud | {"level": soft["level"], "snr": pytest.approx(loud["snr"], abs=0.2)}
 
 
-@pytest.mark.filterwarnings("ignore::hmoe.audio.ConversionWarning")
+@pytest.mark.filterwarnings("ignore::hmoe.corpora.audio.ConversionWarning")
 def test_the_rate_is_the_files_own(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", speech(1.2)[::2], RATE // 2)
     found = likeness.measure(tmp_path / "a.flac")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from hmoe.metrics import Estimate, difference, holm, interval, mcnemar, paired_test, scores
+from hmoe.study.metrics import Estimate, difference, holm, interval, mcnemar, paired_test, scores
 
 EMOTIONS = ("anger", "sadness", "happiness")
 

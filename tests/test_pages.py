@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hmoe import claims, pages, report
 from hmoe.config import Config
-from hmoe.experiments import experiment
-from hmoe.store import Store
+from hmoe.study import claims, report
+from hmoe.study.experiments import experiment
+from hmoe.study.store import Store
+from hmoe_book import pages
 
 PROJECT = Path(pages.__file__).parent.parent
 ENTRIES = pages.entries()

@@ -15,16 +15,16 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hmoe import audio, grid
+from hmoe.base.errors import AudioError, ConfigError, StoreError
 from hmoe.config import Config
-from hmoe.corpora import Corpus
-from hmoe.errors import AudioError, ConfigError, StoreError
-from hmoe.experiments import PARROT as ROWS
-from hmoe.experiments import Experiment, Row
+from hmoe.corpora import Corpus, audio
 from hmoe.model import count_parameters
 from hmoe.parrot import audio_mamba, cached, encoders, fusion, pretraining, ssamba
 from hmoe.parrot.fusion import PARROT
-from hmoe.store import Store
+from hmoe.study import grid
+from hmoe.study.experiments import PARROT as ROWS
+from hmoe.study.experiments import Experiment, Row
+from hmoe.study.store import Store
 
 RATE = 16_000
 VOICE = (0.3 * np.sin(2 * np.pi * 200 * np.arange(RATE) / RATE)).astype(np.float32)

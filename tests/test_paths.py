@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from hmoe.errors import StoreError
-from hmoe.paths import atomic_write, cache_dir, results_dir
+from hmoe.base.errors import StoreError
+from hmoe.base.files import atomic_write, cache_dir, results_dir
 
 FULL_DISK = """
 import resource, sys
-from hmoe.errors import StoreError
-from hmoe.paths import atomic_write
+from hmoe.base.errors import StoreError
+from hmoe.base.files import atomic_write
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # the system refuses what goes beyond, as a full disk does
 try:
     atomic_write(sys.argv[1], "x" * 100_000)

@@ -13,7 +13,6 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from hmoe.config import Config
-from hmoe.experiments import BASELINES, PARROT, SPEAKERS, TABLE_2
 from hmoe.masking import frame_mask
 from hmoe.model import count_parameters
 from hmoe.peers import MODELS, build
@@ -23,6 +22,7 @@ from hmoe.peers.dcnn_lstm import differences
 from hmoe.peers.network import FrameNorm, halved, reverse
 from hmoe.peers.tim_net import TIMNet
 from hmoe.peers.tlfmrf import FuzzyForests, TwoLayerForests, confused_pairs, fuzzy_c_means, memberships
+from hmoe.study.experiments import BASELINES, PARROT, SPEAKERS, TABLE_2
 
 C = 6
 CONFIGS = {row.name: row.config() for row in TABLE_2.rows if row.config().model != "hmoe-simba"}

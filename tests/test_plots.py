@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from hmoe import exhibit, plots, probe, report
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.metrics import Estimate
 from hmoe.model import HMoESiMBA, count_parameters
+from hmoe.study import report
+from hmoe.study.metrics import Estimate
+from hmoe_book import exhibit, plots, probe
 
 SMALL = {"d_model": 16, "d_selected": 8, "d_state": 8, "router_width": 8}
 
@@ -136,7 +137,7 @@ def test_by_protocol_each_model_has_a_colour_and_a_row_cut_short_a_hollow_mark()
 def test_source_is_what_stands_in_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     exhibit.source(probe.influence)
     shown = capsys.readouterr().out
-    assert "`hmoe/probe.py`, lines " in shown and "@torch.no_grad()" in shown and "def influence(" in shown
+    assert "`book/hmoe_book/probe.py`, lines " in shown and "@torch.no_grad()" in shown and "def influence(" in shown
 
 
 def test_only_the_synthetic_corpus_is_said_to_mean_nothing(

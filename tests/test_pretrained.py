@@ -13,12 +13,12 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from hmoe import audio, bank
+from hmoe.base.errors import AudioError, ConfigError, StoreError
 from hmoe.config import Config
-from hmoe.corpora import Corpus
-from hmoe.errors import AudioError, ConfigError, StoreError
-from hmoe.inputs import Inputs
-from hmoe.pretrained import FILES, Pretrained, vacant
+from hmoe.corpora import Corpus, audio
+from hmoe.inputs import bank
+from hmoe.inputs.batches import Inputs
+from hmoe.use.pretrained import FILES, Pretrained, vacant
 
 EMOTIONS = ("anger", "sadness", "neutral")
 ABOUT = {"corpus": "tiny", "utterances": 30, "speakers": ["ann", "bob"], "ranges": {"seconds": [0.3, 0.4]}}

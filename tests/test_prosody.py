@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from hmoe.prosody import NAMES, RATE, functionals, prosody
+from hmoe.inputs.prosody import NAMES, RATE, functionals, prosody
 
 SECONDS = 0.8
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hmoe.base.errors import ProtocolError
 from hmoe.corpora import Corpus
-from hmoe.errors import ProtocolError
-from hmoe.protocols import PROTOCOLS, Split, check, manifest, validation
+from hmoe.study.protocols import PROTOCOLS, Split, check, manifest, validation
 
 EMOTIONS = ("anger", "sadness", "neutral")
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from hmoe import report
-from hmoe.errors import ConfigError
-from hmoe.experiments import EXPERIMENTS, METRICS, Experiment, Row, experiment
-from hmoe.metrics import difference, holm, interval
-from hmoe.store import COLUMNS, Store
+from hmoe.base.errors import ConfigError
+from hmoe.study import report
+from hmoe.study.experiments import EXPERIMENTS, METRICS, Experiment, Row, experiment
+from hmoe.study.metrics import difference, holm, interval
+from hmoe.study.store import COLUMNS, Store
 
 FULL = Row("full", {}, {"accuracy": 82.0})
 CUT = Row("cut", {"simba": False}, {"accuracy": 70.0})

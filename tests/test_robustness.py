@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tiny
 
-from hmoe import grid, robustness
+from hmoe.base.errors import CorpusError
 from hmoe.corpora import Corpus
-from hmoe.errors import CorpusError
-from hmoe.experiments import CONDITIONS, ROBUSTNESS, Experiment, Row
-from hmoe.robustness import Disturbed
-from hmoe.store import Store
+from hmoe.study import grid, robustness
+from hmoe.study.experiments import CONDITIONS, ROBUSTNESS, Experiment, Row
+from hmoe.study.robustness import Disturbed
+from hmoe.study.store import Store
 
 RATE = 16_000
 RNG = np.random.default_rng(0)

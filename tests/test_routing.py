@@ -10,14 +10,14 @@ import pytest
 import tiny
 import torch
 
-from hmoe import grid, routing
+from hmoe.base.errors import ConfigError
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.errors import ConfigError
-from hmoe.experiments import HEARD, ROUTER, WEIGHTS, Experiment, Row
-from hmoe.inputs import Inputs
+from hmoe.inputs.batches import Inputs
 from hmoe.model import HMoESiMBA
-from hmoe.store import Store
+from hmoe.study import grid, routing
+from hmoe.study.experiments import HEARD, ROUTER, WEIGHTS, Experiment, Row
+from hmoe.study.store import Store
 from hmoe.train import predict
 
 CONFIG = Config(**tiny.SMALL)

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from hmoe import book, runs
-from hmoe.store import Store
+from hmoe.study.store import Store
+from hmoe_book import build as book
+from hmoe_book import runs
 
 ROOT = Path(book.__file__).parent.parent
 RECORDS = [path for path in runs.records(ROOT / "results") if path.parent.name != "bench"]

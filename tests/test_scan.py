@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hmoe.errors import ConfigError
+from hmoe.base.errors import ConfigError
 from hmoe.scan import (
     _mamba_ssm_kernel,
     scan_implementation,

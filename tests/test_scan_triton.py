@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_scan import NAMES, SOFT, arguments, assert_as_reference, everything, transposed
 
-from hmoe import scan_triton
 from hmoe.scan import selective_scan
+from hmoe.scan import triton as scan_triton
 
 DEVICE = "cpu" if scan_triton.INTERPRETED else "cuda"
 
@@ -113,7 +113,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from hmoe import scan_triton
+from hmoe.scan import triton as scan_triton
 
 for kernel in (scan_triton.forward_kernel, scan_triton.backward_kernel):
     fixed = {"LANES": 1, "STATES": 512}
@@ -125,7 +125,7 @@ for kernel in (scan_triton.forward_kernel, scan_triton.backward_kernel):
 """
 REFUSED = """
 import torch
-from hmoe.errors import ConfigError
+from hmoe.base.errors import ConfigError
 from hmoe.scan import selective_scan
 u, A, B = torch.ones(1, 2, 3), -torch.ones(2, 4), torch.ones(1, 4, 3)
 try:

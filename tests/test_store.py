@@ -16,9 +16,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hmoe.base.errors import StoreError
 from hmoe.config import Config
-from hmoe.errors import StoreError
-from hmoe.store import COLUMNS, KEY, Store
+from hmoe.study.store import COLUMNS, KEY, Store
 
 CONFIG = Config(d_state=64)
 SAID = {"letters": "a=anger b=fear", "predicted": "abba", "actual": "abab"}
@@ -37,7 +37,7 @@ WRITER = textwrap.dedent(
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
     from test_store import CONFIG, SAID, record
-    from hmoe.store import Store
+    from hmoe.study.store import Store
     store = Store("c", Path(sys.argv[2]))
     for i in range(int(sys.argv[4])):
         store.append(record(f"{sys.argv[3]}-{i}"), SAID, CONFIG)
@@ -130,8 +130,8 @@ FULL_DISK = textwrap.dedent(
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
     from test_store import CONFIG, SAID, record
-    from hmoe.errors import StoreError
-    from hmoe.store import Store
+    from hmoe.base.errors import StoreError
+    from hmoe.study.store import Store
     store = Store("c", Path(sys.argv[2]))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     size = store.path("table").stat().st_size
@@ -176,8 +176,8 @@ READ_ONLY = textwrap.dedent(
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
     from test_store import CONFIG, SAID, record
-    from hmoe.errors import StoreError
-    from hmoe.store import Store
+    from hmoe.base.errors import StoreError
+    from hmoe.study.store import Store
     if os.geteuid() == 0:  # whom no permission stops
         os.seteuid(65534)
     store = Store("c", Path(sys.argv[2]))

@@ -20,10 +20,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from hmoe.base.errors import CorpusError
 from hmoe.config import Config
 from hmoe.corpora import Corpus, check, load, synthetic
 from hmoe.corpora.synthetic import EMOTIONS, VOICES, Cues, cues, make, render, sentences, synthetic_root
-from hmoe.errors import CorpusError
 from hmoe.features import extract, statistics
 
 MAKE = "import sys, pathlib; from hmoe.corpora.synthetic import *; make(pathlib.Path(sys.argv[1]), sentences()[:2])"

@@ -18,18 +18,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hmoe import bank, grid
-from hmoe.bank import Bank
+from hmoe.base.errors import TrainingError
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.errors import TrainingError
-from hmoe.experiments import Experiment, Row
-from hmoe.inputs import Inputs
+from hmoe.inputs import bank
+from hmoe.inputs.bank import Bank
+from hmoe.inputs.batches import Inputs
 from hmoe.mamba import decayed
 from hmoe.model import HMoESiMBA
-from hmoe.store import Store
+from hmoe.study import grid
+from hmoe.study.experiments import Experiment, Row
+from hmoe.study.store import Store
+from hmoe.study.trial import Trial, fit_split, run_trials
 from hmoe.train import Run, batches, fit, load_checkpoint, one_thread, predict, save_checkpoint
-from hmoe.trial import Trial, fit_split, run_trials
 
 C = 3
 

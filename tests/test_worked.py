@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hmoe import worked
 from hmoe.corpora import synthetic
+from hmoe_book import worked
 
 PAGE = (Path(__file__).parent.parent / "book" / "use.md").read_text(encoding="utf-8")
 NOTE = "Trained on synthetic voices: its labels mean nothing about emotion."

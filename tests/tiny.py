@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hmoe import audio, grid
+from hmoe.corpora import audio
 from hmoe.corpora.table import Corpus, Utterance, tabulate
-from hmoe.experiments import Experiment, Row
-from hmoe.store import Store
+from hmoe.study import grid
+from hmoe.study.experiments import Experiment, Row
+from hmoe.study.store import Store
 
 EMOTIONS = {"anger": (220.0, 0.5), "sadness": (140.0, 0.1), "neutral": (170.0, 0.3)}  # Hz, amplitude
 SPEAKERS = {"ann": 1.4, "bob": 1.0}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from hmoe.book import BUILD, PROJECT
-from hmoe.paths import atomic_write
+from hmoe.base.files import atomic_write
+from hmoe_book.build import BUILD, PROJECT
 
 LIMIT = 300_000  # bytes
 

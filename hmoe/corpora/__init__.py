@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from hmoe.base.errors import CorpusError
+from hmoe.base.files import DATA
 from hmoe.corpora import archive, casia, checking, grammars, synthetic
 from hmoe.corpora.archive import pack
 from hmoe.corpora.checking import CheckReport
 from hmoe.corpora.listing import read_listing
 from hmoe.corpora.synthetic import MARKER, make, synthetic_root
 from hmoe.corpora.table import COLUMNS, Corpus, Grammar, Utterance, files, scan, tabulate
-from hmoe.errors import CorpusError
-from hmoe.paths import DATA
 
 __all__ = [
     "COLUMNS", "CheckReport", "Corpus", "Utterance", "check", "load", "names", "pack", "state", "stats",

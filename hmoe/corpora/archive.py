@@ -22,11 +22,11 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
-from hmoe import audio
+from hmoe.base.errors import CorpusError, StoreError
+from hmoe.base.files import atomic_write, cache_dir
+from hmoe.corpora import audio
 from hmoe.corpora.listing import read_listing
 from hmoe.corpora.table import Corpus, tabulate
-from hmoe.errors import CorpusError, StoreError
-from hmoe.paths import atomic_write, cache_dir
 
 TABLE = "corpus.csv"
 

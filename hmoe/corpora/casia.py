@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
+from hmoe.base.errors import CorpusError
 from hmoe.corpora.labels import emotion
 from hmoe.corpora.table import Utterance
-from hmoe.errors import CorpusError
 
 SPEAKERS = {name.lower(): name for name in ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang")}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from hmoe.audio import Truncated
+from hmoe.base.errors import AudioError, CorpusError
+from hmoe.corpora.audio import Truncated
 from hmoe.corpora.table import Corpus, Grammar, files, measure
-from hmoe.errors import AudioError, CorpusError
 
 COLUMNS = ["id", "seconds", "sha256"]
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
+from hmoe.base.errors import CorpusError
 from hmoe.corpora.labels import emotion
 from hmoe.corpora.table import Utterance
-from hmoe.errors import CorpusError
 
 EMODB = {
     "W": "anger",

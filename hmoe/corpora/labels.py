@@ -7,7 +7,7 @@ corpus uses codes (`W` for Wut, `05` for angry), its own loader turns them into 
 
 from __future__ import annotations
 
-from hmoe.errors import CorpusError
+from hmoe.base.errors import CorpusError
 
 NAMES = {
     "anger": ("angry", "ang", "生气", "愤怒"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from hmoe.base.errors import CorpusError
 from hmoe.corpora.labels import emotion
 from hmoe.corpora.table import Utterance
-from hmoe.errors import CorpusError
 
 OPTIONAL = ("id", "speaker", "sentence")
 

@@ -38,13 +38,12 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
-from hmoe import audio
-from hmoe.corpora import checking
+from hmoe.base.errors import CorpusError
+from hmoe.base.files import DATA, cache_dir
+from hmoe.base.seeds import stable_seed
+from hmoe.corpora import audio, checking
 from hmoe.corpora.labels import COMMON
 from hmoe.corpora.table import Utterance, scan, tabulate
-from hmoe.errors import CorpusError
-from hmoe.paths import DATA, cache_dir
-from hmoe.rng import stable_seed
 
 VOICES = ("m1", "m3", "f2", "f4")  # eSpeak NG's variants of Mandarin: two male, two female
 EMOTIONS = COMMON[:6]

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from hmoe import audio
+from hmoe.base.errors import AudioError, CorpusError
+from hmoe.corpora import audio
 from hmoe.corpora.labels import COMMON
-from hmoe.errors import AudioError, CorpusError
 
 COLUMNS = ("id", "path", "corpus", "speaker", "emotion", "sentence", "seconds", "sha256")
 EXAMPLES = 3  # files that an error names before it only counts

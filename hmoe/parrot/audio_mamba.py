@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hmoe.errors import ConfigError
+from hmoe.base.errors import ConfigError
+from hmoe.base.files import atomic_write
 from hmoe.mamba import MambaBlock
 from hmoe.parrot.ssamba import D_STATE, FRAMES, N_MELS, PER_STEP, patches
-from hmoe.paths import atomic_write
 
 PIECE = 200  # frames: 2 s
 EXPAND = 3

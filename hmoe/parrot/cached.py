@@ -9,12 +9,12 @@ import joblib
 import numpy as np
 from tqdm import tqdm
 
-from hmoe import bank as banks
+from hmoe.base.errors import AudioError
+from hmoe.base.files import cache_dir
 from hmoe.config import Config
 from hmoe.corpora import Corpus
-from hmoe.errors import AudioError
+from hmoe.inputs import bank as banks
 from hmoe.parrot import encoders
-from hmoe.paths import cache_dir
 
 HMOE = "hmoe-simba"  # no frozen encoder: its branch is trained with the rest, on the pooled features
 

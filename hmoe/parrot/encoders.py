@@ -24,13 +24,14 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hmoe import audio, features
+from hmoe import features
+from hmoe.base.errors import AudioError, ConfigError, StoreError
+from hmoe.base.files import atomic_write, cache_dir, results_dir
 from hmoe.config import Features
-from hmoe.errors import AudioError, ConfigError, StoreError
+from hmoe.corpora import audio
 from hmoe.parrot import audio_mamba
 from hmoe.parrot.pretraining import load_encoder
 from hmoe.parrot.ssamba import FRAMES, PER_STEP, SIZES, log_mel
-from hmoe.paths import atomic_write, cache_dir, results_dir
 
 RATE = 16_000  # Hz
 

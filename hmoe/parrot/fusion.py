@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hmoe.base.errors import ConfigError
 from hmoe.config import Config
-from hmoe.errors import ConfigError
 from hmoe.model import HMoESiMBA, Standardise
 from hmoe.parrot.cached import widths
 

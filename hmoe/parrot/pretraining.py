@@ -13,11 +13,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from hmoe.base.errors import ConfigError, TrainingError
+from hmoe.base.files import atomic_write
+from hmoe.base.seeds import stable_seed
 from hmoe.corpora import Corpus
-from hmoe.errors import ConfigError, TrainingError
 from hmoe.parrot.ssamba import BANDS, BLOCKS, FRAMES, PER_STEP, SIZES, PatchEncoder, log_mel
-from hmoe.paths import atomic_write
-from hmoe.rng import stable_seed
 
 HIDDEN = 0.5  # share of the patches
 CROP = 200  # frames: 2 s

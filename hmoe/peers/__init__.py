@@ -11,17 +11,18 @@ from collections.abc import Callable
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from hmoe.base.errors import ConfigError
 from hmoe.config import Config
-from hmoe.errors import ConfigError
 from hmoe.model import HMoESiMBA
 from hmoe.parrot.fusion import PARROT
-from hmoe.peers import across_speakers, classical
+from hmoe.peers import classical
 from hmoe.peers.cnn_bigru import CNNBiGRU
 from hmoe.peers.cpac import CPAC
 from hmoe.peers.dcnn_lstm import DCNNLSTM
 from hmoe.peers.sequence import LSTM, Transformer
 from hmoe.peers.tim_net import TIMNet
 from hmoe.peers.tlfmrf import tlfmrf
+from hmoe.peers.unseen import across_speakers
 
 Builder = Callable[[Config, int], nn.Module | BaseEstimator]
 

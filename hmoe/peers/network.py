@@ -15,8 +15,8 @@ from hmoe.model import Standardise, kept_columns
 class Network(nn.Module, ABC):
     """A peer says what it does with standardised frames in `read`; `d_in` is their width.
 
-    `forward(x, lengths)`: `x` (B, T, D) as `hmoe.inputs` gives it; `lengths` (B,) frames, None if all utterances
-    fill T. Returns logits (B, C), which depend neither on padding nor on the other utterances of the batch (`eval`).
+    `forward(x, lengths)`: `x` (B, T, D) as `hmoe.inputs.batches` gives it; `lengths` (B,) frames, None if all
+    utterances fill T. Returns logits (B, C), which depend neither on padding nor on the rest of the batch (`eval`).
     """
 
     def __init__(self, config: Config) -> None:

@@ -1,0 +1,243 @@
+"""The book: notebooks are executed with papermill, then Jupyter Book makes pages of them.
+
+All of it happens in `_build/`, which can be deleted at any time: `executed/` keeps the notebooks that need not run
+again, `src/` is what Jupyter Book reads, `html/` is the book.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from filelock import FileLock
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from hmoe import corpora
+from hmoe.base.errors import HmoeError
+from hmoe.base.files import PACKAGE, PROJECT, atomic_write, results_dir
+from hmoe.study.store import Store, commit, machine
+from hmoe_book import pages, runs
+
+BUILD = PROJECT / "_build"
+FOLDED_FROM = 11
+"""From this chapter on the book is about results: their code is folded. Before, the code is what a chapter shows."""
+OF_THE_MACHINE = "ignore:IProgress not found,ignore:A worker stopped while some jobs were given"
+"""Warnings that say nothing of the chapter: no widgets for progress bars, a worker process that was idle too long."""
+UNUSED = re.compile(r'<script src="[^"]*fontawesome/[^"]*"></script>|<link rel="preload"[^>]*fa-(brands|regular)[^>]*>')
+"""1.6 MB a page: a script that draws the icons which the theme's font draws as well, and fonts that no page uses."""
+
+
+def build(
+    corpus: str = "synthetic",
+    root: str = "",
+    profile: str = "fast",
+    device: str = "cpu",
+    seed: int = 0,
+    jobs: int = 2,
+    single: bool = False,
+) -> Path:
+    """Execute what is not up to date, build the book, return its first page. HmoeError names what failed.
+
+    With `single` the whole book is one page, to print or to search.
+    """
+    parameters = {"corpus": corpus, "root": root, "profile": profile, "device": device, "seed": seed}
+    source = BUILD / "src"
+    BUILD.mkdir(exist_ok=True)
+    with FileLock(BUILD / "book.lock"):
+        # Unchanged files keep their times, so that only pages with something new are written anew.
+        shutil.copytree(
+            PROJECT / "book", source / "book", dirs_exist_ok=True, ignore=shutil.ignore_patterns("hmoe_book")
+        )
+        shutil.copy2(PROJECT / "_toc.yml", source / "_toc.yml")
+        config = launched((PROJECT / "_config.yml").read_text(encoding="utf-8"), commit())
+        _write_if_new(source / "_config.yml", config)
+        (source / "notebooks").mkdir(exist_ok=True)
+        inputs = fingerprint(parameters)
+        executed = execute(parameters, jobs)
+        if fingerprint(parameters) != inputs:  # trials were recorded: once more, to show them; nothing is trained again
+            executed = execute(parameters, jobs)
+        for notebook in executed:
+            page = source / "notebooks" / f"{notebook.name.split('.')[0]}.ipynb"
+            _write_if_new(page, elsewhere(folded(page.name, notebook.read_text(encoding="utf-8")), config))
+        for record in runs.records(results_dir()):
+            kept = source / "results" / record.parent.name / record.name
+            _write_if_new(kept, record.read_text(encoding="utf-8"))
+        fragments = pages.fragments()
+        for name, text in fragments.items():
+            _write_if_new(source / "book" / "generated" / name, text)
+        readme = PROJECT / "README.md"
+        _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), pages.headline(Store(pages.RECORDED))))
+        program = Path(sys.executable).with_name("jupyter-book")
+        builder = "singlehtml" if single else "html"
+        command = [program, "build", "-q", "-W", "-n", "--keep-going", "--builder", builder]
+        command += ["--path-output", PROJECT, source]
+        if subprocess.run(command).returncode:
+            raise HmoeError(source, "Jupyter Book found errors", "they are printed above")
+        for page in (BUILD / builder).rglob("*.html"):
+            _write_if_new(page, _polished(page.read_text(encoding="utf-8")))
+    toc = yaml.safe_load((PROJECT / "_toc.yml").read_text())
+    return BUILD / "singlehtml" / f"{toc['root']}.html" if single else BUILD / "html" / "index.html"
+
+
+def folded(name: str, notebook: str) -> str:
+    """The notebook with its code folded if it is a chapter of results; `name` starts with the chapter's number."""
+    if int(name.split("-")[0]) < FOLDED_FROM:
+        return notebook
+    result = nbformat.reads(notebook, as_version=4)
+    for cell in result.cells:
+        if cell.cell_type == "code":
+            cell.metadata.tags = sorted({*cell.metadata.get("tags", []), "hide-input"})
+    return nbformat.writes(result)
+
+
+def launched(config: str, at: str) -> str:
+    """`_config.yml` with buttons that open each notebook on Binder, which installs commit `at`, and on Colab.
+
+    Only where the configuration says where the repository is (`repository: {url: ...}`), and `at` names a commit
+    that can be fetched: of code that is not committed there is none.
+    """
+    given = yaml.safe_load(config)
+    if not given.get("repository", {}).get("url") or not at.isalnum():
+        return config
+    given["repository"]["branch"] = at
+    given["launch_buttons"] = {
+        "binderhub_url": "https://mybinder.org",
+        "colab_url": "https://colab.research.google.com",
+        "notebook_interface": "jupyterlab",
+    }
+    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+
+
+def elsewhere(notebook: str, config: str) -> str:
+    """The notebook, and if its page has the buttons of `launched`, how to install the same commit on Colab."""
+    given = yaml.safe_load(config)
+    if "launch_buttons" not in given:
+        return notebook
+    url, at = given["repository"]["url"], given["repository"]["branch"]
+    install = f"!git clone -q {url} book && git -C book checkout -q {at} && pip install -q -e 'book[book]'"
+    result = nbformat.reads(notebook, as_version=4)
+    text = f"The button opens this chapter at commit {at}. Run this in a first cell, then restart the session:"
+    how = f":::{{dropdown}} On Colab\n{text}\n\n```\n{install}\n```\n:::"
+    result.cells.insert(1, nbformat.v4.new_markdown_cell(how))
+    return nbformat.writes(result)
+
+
+def _polished(page: str) -> str:
+    # A table that scrolls is reached by keyboard only if the box it scrolls in is.
+    box = 'class="pst-scrollable-table-container"'
+    return UNUSED.sub("", page).replace(f"<div {box}>", f'<div {box} tabindex="0">')
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        atomic_write(path, text)
+
+
+def execute(parameters: dict[str, Any], jobs: int = 2) -> list[Path]:
+    """Run the notebooks of the table of contents, `jobs` at a time; those whose inputs are the same are kept."""
+    chapters = [path for path in sources() if path.parent.name == "notebooks"]
+    inputs = fingerprint(parameters)
+    done = {path: BUILD / "executed" / f"{path.stem}.{_digest(inputs, path.read_bytes())}.ipynb" for path in chapters}
+    due = [path for path in chapters if not done[path].exists()]
+    # The kernel of this environment, whatever else is installed for this user.
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    # Notebooks run side by side, one thread each; a page shows results, not progress.
+    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONWARNINGS": OF_THE_MACHINE}
+    with ThreadPoolExecutor(jobs) as pool:
+        runs = {pool.submit(_execute, path, done[path], parameters): path for path in due}
+        try:
+            for count, run in enumerate(as_completed(runs), 1):
+                print(f"[{count}/{len(due)}] {runs[run].name}: {run.result():.0f} s", flush=True)
+        except BaseException:  # Ctrl-C too: what waits would otherwise run first
+            pool.shutdown(cancel_futures=True)
+            raise
+    return list(done.values())
+
+
+def sources() -> list[Path]:
+    """The sources of all pages, in reading order."""
+    toc = yaml.safe_load((PROJECT / "_toc.yml").read_text())
+    names = [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    files = [PROJECT / f"{name}{'.md' if name.startswith('book') else '.ipynb'}" for name in names]
+    for file in files:
+        if not file.exists():
+            raise HmoeError(
+                file.relative_to(PROJECT), "is not there", "_toc.yml names it: add the one, or remove the other"
+            )
+    return files
+
+
+def fingerprint(parameters: dict[str, Any]) -> str:
+    """Names everything that a notebook's outputs may depend on, itself apart: code, corpus, records, parameters."""
+    folders = (PACKAGE, Path(__file__).parent, results_dir())
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    # Not what running leaves beside the code (Python's bytecode, numba's machine code), nor what is half written.
+    kept = sorted(p for p in files if p.parent.name != "__pycache__" and p.suffix not in {".tmp", ".lock"})
+    given = {**parameters, "files": corpora.state(parameters["corpus"], parameters["root"])}
+    return _digest(json.dumps(given, sort_keys=True), version("torch"), *(_read(path) for path in kept))
+
+
+def _read(path: Path) -> bytes:
+    return f"{path.name}\n".encode() + path.read_bytes()
+
+
+def _digest(*parts: str | bytes) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(hashlib.sha256(part.encode() if isinstance(part, str) else part).digest())
+    return total.hexdigest()[:16]
+
+
+def _execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> float:
+    """Run one notebook; its seconds. The result appears under its name only if every cell ran."""
+    started = time.monotonic()
+    for old in target.parent.glob(f"{notebook.stem}.*.ipynb"):
+        old.unlink()
+    failed = target.with_name(f"{notebook.stem}.failed.ipynb")
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            notebook,
+            failed,
+            parameters,
+            kernel_name="python3",
+            cwd=notebook.parent,
+            progress_bar=False,
+            extra_arguments=["--log-level=ERROR"],  # to the kernel, which else warns that it listens on localhost
+        )
+    except PapermillExecutionError as error:
+        raise HmoeError(
+            notebook.relative_to(PROJECT),
+            f"cell {error.exec_count} raised {error.ename}: {error.evalue}",
+            f"the whole traceback is in {failed.relative_to(PROJECT)}",
+        ) from None
+    except DeadKernelError:
+        raise HmoeError(
+            notebook.relative_to(PROJECT), "its kernel died, perhaps for want of memory", "run again with --jobs 1"
+        ) from None
+    seconds = time.monotonic() - started
+    result = nbformat.read(failed, as_version=4)
+    result.cells.append(nbformat.v4.new_markdown_cell(_provenance(parameters, seconds)))
+    atomic_write(target, nbformat.writes(result))
+    failed.unlink()
+    return seconds
+
+
+def _provenance(parameters: dict[str, Any], seconds: float) -> str:
+    given = ", ".join(f"{name} {parameters[name]}" for name in ("corpus", "profile", "device", "seed"))
+    when = time.strftime("%Y-%m-%d")
+    return f"---\n*This page ran on {when} in {seconds:.0f} s: {given}; commit {commit()}; {machine()}.*"

@@ -1,0 +1,98 @@
+"""What a chapter shows beside figures: the lines of the package, which corpus it ran on, how a number was made."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import display
+from pandas.io.formats.style import Styler
+
+from hmoe.base.files import results_dir
+from hmoe.corpora import Corpus
+from hmoe.study import report
+from hmoe.study.experiments import METRICS, Experiment
+from hmoe.study.report import RowReport
+from hmoe.study.store import commit, machine, now
+from hmoe_book import figures
+
+
+def source(*objects: type | Callable) -> None:
+    """Show classes, functions or methods as they stand in the package, so that the page cannot drift from the code.
+
+    Shown as Markdown, which the book highlights in the colours of the page.
+    """
+    for item in objects:
+        lines, first = inspect.getsourcelines(item)
+        file = Path(inspect.getsourcefile(inspect.unwrap(item)) or "")
+        code = textwrap.dedent("".join(lines)).rstrip()
+        where = f"`{file.parent.name}/{file.name}`, lines {first} to {first + len(lines) - 1}"
+        display({"text/markdown": f"{where}:\n\n```python\n{code}\n```", "text/plain": code}, raw=True)
+
+
+def note(corpus: Corpus) -> None:
+    """Say which corpus the page runs on; of the synthetic one also that its numbers mean nothing about emotion."""
+    speakers = corpus.table["speaker"].nunique()
+    text = f"This page ran on the corpus “{corpus.name}”: {len(corpus)} utterances, {speakers} speakers."
+    if corpus.name == "synthetic":
+        text += (
+            " Its voices are synthetic. Whatever is measured on them shows how the method works;"
+            " it means nothing about emotion in speech."
+        )
+    body = f'<p class="admonition-title">Corpus</p><p>{html.escape(text)}</p>'
+    display({"text/html": f'<div class="admonition note">{body}</div>', "text/plain": text}, raw=True)
+
+
+class Table(Styler):
+    """A table with a caption and where its numbers come from; in the book numbered, {numref}`name` leads to it."""
+
+    def __init__(self, data: pd.DataFrame, caption: str = "", record: str = "", name: str = "") -> None:
+        super().__init__(data)
+        self.said = caption, record, name
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return figures.framed("tabular", self.to_html(), *self.said) | {"text/plain": self.data.to_string()}
+
+
+def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "") -> Table:
+    """The table of an experiment: our accuracy, the paper's, the tests against the reference row, the verdict."""
+    table = report.table(found, experiment).set_index("row").drop(columns=list(METRICS))
+    title = experiment.title.rstrip("?")
+    tested = f"; p against “{experiment.reference}”, with Holm's correction" if experiment.reference else ""
+    caption = f"{title}: accuracy in percent{tested}."
+    form = {"paper": "{:.1f}", "p (t-test)": "{:.2g}", "p (McNemar)": "{:.2g}"}
+    return Table(table, caption, recorded(found, experiment), name).format(form, na_rep="–")
+
+
+def recorded(found: Sequence[RowReport], experiment: Experiment) -> str:
+    """`report.provenance` of rows, which know their store; or that there are none."""
+    return report.provenance(found[0].store, experiment, list(found)) if found else "Nothing recorded yet."
+
+
+def measured(name: str, root: Path | None = None) -> tuple[pd.DataFrame, str]:
+    """`results/bench/<name>.csv` and one line about it: how many measurements, on what, at which commit and date."""
+    path = (root or results_dir()) / "bench" / f"{name}.csv"
+    if not path.exists():
+        return pd.DataFrame(), "Nothing recorded yet: hmoe bench."
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    machines, commits = (", ".join(table[column].unique()) for column in ("machine", "commit"))
+    loads = f"load {table['load'].min():.1f} to {table['load'].max():.1f}, " if "load" in table else ""
+    dates = " to ".join(dict.fromkeys([table["date"].min()[:10], table["date"].max()[:10]]))
+    return table, f"results/bench/{name}.csv: {len(table)} measurements, {loads}{machines}, commit {commits}, {dates}."
+
+
+def made(corpus: Corpus, profile: str, seed: int, device: str) -> str:
+    """One line for the caption of a figure or table that a page computed: on what, by which code, where and when."""
+    return (
+        f"Computed on this page: corpus {corpus.name}, {len(corpus)} utterances, profile {profile}, seed {seed}, "
+        f"{device} ({machine(device)}), commit {commit()}, {now()[:10]}."
+    )
+
+
+def stated(what: str) -> str:
+    """The same of what is printed or listed rather than measured: what it is, at which commit."""
+    return f"{what}, commit {commit()}, {now()[:10]}."

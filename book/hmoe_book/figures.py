@@ -1,0 +1,125 @@
+"""One look for all figures: readable on a light page and on a dark one, and described for those who cannot see them.
+
+    from hmoe_book import figures
+    figures.use()
+    fig, ax = plt.subplots()
+    ...
+    figures.show(fig, alt="What a reader who cannot see it must know.", caption="What it shows.")
+
+A figure has no background, and whatever is drawn in the ink colour takes the colour of the page's text. The other
+colours keep a contrast of at least 3:1 on white and on near-black, and stay apart under deuteranopia and protanopia
+(the closest pair differs by 27 in CIELAB).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import json
+import re
+import warnings
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from IPython.display import display
+from matplotlib.figure import Figure
+
+INK = "#1f2328"
+"""Axes and text; becomes the page's own text colour."""
+
+EMOTION_COLOURS = {
+    "anger": "#bf281b",
+    "sadness": "#1080b1",
+    "happiness": "#e17e00",
+    "neutral": "#7f7f7f",
+    "fear": "#bb1dff",
+    "surprise": "#4ba961",
+}
+"""One colour for each emotion, everywhere, in the paper's order."""
+
+COLOURS = ["#1080b1", "#e17e00", "#4ba961", "#bf281b", "#bb1dff", "#7f7f7f"]
+"""For whatever is not an emotion, in the order of use."""
+
+
+def use() -> None:
+    """Set the style of every figure made from here on."""
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        palette=COLOURS,
+        rc={
+            "figure.figsize": (8, 4),
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "savefig.facecolor": "none",
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#7f7f7f",
+            "grid.alpha": 0.25,
+            "image.cmap": "viridis",
+            "text.color": INK,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "axes.titlecolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "patch.edgecolor": "none",
+            # Text stays text: it can be searched and read aloud, and Chinese needs no font of matplotlib's.
+            "svg.fonttype": "none",
+            "svg.hashsalt": "hmoe",
+        },
+    )
+
+
+def svg(fig: Figure, alt: str) -> str:
+    """The figure as an inline SVG element described by `alt`, in the page's text colour, as wide as the page allows."""
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        # The browser draws the text, so it does not matter which glyphs matplotlib's own font lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        fig.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = buffer.getvalue()
+    # Several figures share a page, so the names inside each need a prefix of their own.
+    prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:8]
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text[text.index("<svg") :])
+    # A hundredth of a point is enough; half of a drawing is digits beyond it. Only in tags: text says what it says.
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(?<![\d.])([1-9]\d*\.\d\d)\d+", r"\1", tag[0]), text)
+    # The style element would apply to the whole page; what it says goes into the element's own style.
+    text = re.sub(r"<(metadata|style).*?</\1>\s*", "", text, flags=re.DOTALL).replace(INK, "currentColor")
+    style = "max-width: 100%; height: auto; stroke-linejoin: round; stroke-linecap: butt"
+    label = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" style="{style}"'
+    return text.replace("<svg", label, 1)
+
+
+def show(fig: Figure, alt: str, caption: str = "", name: str = "", record: str = "") -> None:
+    """Display a figure once, with its description and, beneath it, its caption and where it comes from; then close it.
+
+    `alt` says in a sentence or two what a reader would see: the axes, and what is to be learnt. ValueError without it.
+    `record` is the line of `report.provenance`, `exhibit.made` or the like.
+    """
+    if not alt.strip():
+        raise ValueError("figures.show: alt is empty; describe the figure for those who cannot see it")
+    drawing = svg(fig, alt)
+    plt.close(fig)
+    display(framed("drawing", drawing, caption, record, name) | {"text/plain": alt}, raw=True)
+
+
+def framed(kind: str, drawing: str, caption: str, record: str, name: str) -> dict[str, str]:
+    """What a notebook shows of a drawing (SVG) or a table (HTML), and beside it what the book takes, as `directive`."""
+    # Can be reached by keyboard, because on a narrow page it scrolls.
+    box = f'<div class="hmoe-scroll" tabindex="0">{drawing}</div>'
+    below = "".join(f"<p>{html.escape(line)}</p>" for line in (caption, record) if line)
+    page = f'<figure class="hmoe-figure">{box}<figcaption>{below}</figcaption></figure>'
+    return {"text/html": page, "text/markdown": directive(kind, box, caption, record, name)}
+
+
+def directive(kind: str, drawing: str, caption: str, record: str, name: str) -> str:
+    """MyST for `hmoe_book.sphinx_drawing`: a `drawing` is numbered as a figure, a `tabular` as a table; {numref}`name`
+    on any page leads to it."""
+    said = json.dumps({"caption": caption, "record": record}, ensure_ascii=False)
+    return f"::::{{{kind}}} {name}\n{said}\n{drawing}\n::::\n"

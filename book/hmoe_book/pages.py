@@ -1,0 +1,130 @@
+"""Parts of pages that are made from data, so that no number in the book is typed by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import yaml
+
+from hmoe.base.files import DATA
+from hmoe.study import claims, report
+from hmoe.study.experiments import experiment
+from hmoe.study.store import Store
+from hmoe.use import card
+from hmoe_book import datasheets, exhibit, runs, worked
+from hmoe_book import front_page as found
+
+RECORDED = "casia"
+"""The corpus whose records the front page and the deviations show."""
+
+
+def fragments() -> dict[str, str]:
+    """Every generated part as MyST, by its file name in `book/generated/`, which pages include."""
+    store = Store(RECORDED)
+    records = claims.Records(store)
+    return {
+        "found.md": found.page(records),
+        "cite.md": runs.linked(found.cite(records)),
+        "headline.md": runs.linked(numbered(headline(store), "Table 2 of the paper and what was recorded", "tab-rows")),
+        "deviations.md": deviations(records),
+        "claims.md": claims.page(records),
+        "runs.md": runs.page(store.root),
+        "model-card.md": card.page(store),
+        "datasheet-casia.md": datasheets.casia(),
+        "datasheet-synthetic.md": datasheets.recipe(),
+        "corpora.md": datasheets.others(),
+        "paper-cost.md": paper_cost(),
+        **worked.blocks(),
+    }
+
+
+def numbered(text: str, caption: str, name: str) -> str:
+    """MyST whose first table gets a number, a caption and a name; a text without a table as it is."""
+    table = re.search(r"^(\|.*\n)+", text, flags=re.MULTILINE)
+    directive = "".join([f":::{{table}} {caption}\n:name: {name}\n", table[0], ":::\n"]) if table else ""
+    return text.replace(table[0], directive, 1) if table else text
+
+
+def headline(store: Store) -> str:
+    """The rows of Table 2 that are recorded, beside the paper's; or that there are none."""
+    recorded = report.rows(store, experiment("table2"))
+    if not recorded:
+        return f"No trial on {store.corpus} has been recorded yet.\n"
+    head = ("row of Table 2", "the paper, %", "ours, % with 95 % interval", "trials", "verdict")
+    cells = [(row.name, row.paper.get("accuracy", "–"), row.accuracy, len(row.trials), row.verdict) for row in recorded]
+    lines = [runs.table(head, cells).rstrip()]
+    budgets = [f"{row.name} ({row.note})" for row in experiment("table2").rows if "epochs instead" in row.note]
+    lines += ["", f"Trained for less than was published, so no more than a lower bound: {'; '.join(budgets)}."]
+    lines += ["", report.provenance(store, experiment("table2"), recorded), "", *strangers(store)]
+    return "\n".join(lines)
+
+
+def paper_cost() -> str:
+    """What `hmoe bench paper` recorded: the whole, and the rows that take most of it."""
+    table, _ = exhibit.measured("paper")
+    if table.empty:
+        return "Nothing has been recorded yet.\n"
+    whole, rows = table.iloc[-1], table.iloc[:-1].nlargest(5, "total_s")
+    dearest = ", ".join(f"{row['row'].split(': ')[-1]} {row['total_s'] / 60:.0f}" for _, row in rows.iterrows())
+    return (
+        f"Recorded ({whole['how']}, {whole['corpus']}, {whole['workers']} processes, {whole['machine']}, commit "
+        f"{whole['commit']}, {whole['date'][:10]}, results/bench/paper.csv): one seed of the whole paper, "
+        f"{whole['trials']:.0f} trainings and all features, takes {whole['total_s'] / 3600:.1f} hours. The "
+        f"dearest rows, in minutes of one processor: {dearest}.\n"
+    )
+
+
+def strangers(store: Store) -> list[str]:
+    """What Table 2 does not ask: how much of the accuracy is left for a voice that the model never heard."""
+    audit = experiment("protocols")
+    new = [row for row in report.rows(store, audit) if row.name.endswith("new speaker")]
+    if not new:
+        return []
+    said = "; ".join(f"{row.name.partition(',')[0]} {row.accuracy}" for row in new)
+    return [
+        f"**A voice that the model never heard** (leave one speaker out; the paper tests known voices only; chance is "
+        f"16.7 %): {said}.",
+        "",
+        report.provenance(store, audit, new),
+        "",
+    ]
+
+
+def fill(text: str, content: str) -> str:
+    """`text` with what stands between its two marks, `<!-- results:start -->` and `<!-- results:end -->`, replaced."""
+    before, start, rest = text.partition("<!-- results:start -->")
+    _, end, after = rest.partition("<!-- results:end -->")
+    return f"{before}{start}\n{content}{end}{after}" if start and end else text
+
+
+def entries() -> list[dict[str, Any]]:
+    """The rows of the page "Deviations and ambiguities", Q1 first."""
+    return yaml.safe_load((DATA / "deviations.yml").read_text(encoding="utf-8"))
+
+
+def deviations(records: claims.Records) -> str:
+    """A section for each of `entries`, with the accuracies that are recorded of its effect."""
+    accuracy = {(name, row.name): row.accuracy for name, rows in records.found.items() for row in rows}
+    return "\n".join(_section(entry, accuracy) for entry in entries())
+
+
+def _section(entry: dict[str, Any], accuracy: dict[tuple[str, str], report.Estimate]) -> str:
+    shown = [tuple(effect) for effect in entry.get("effect", [])]
+    measured = [f"{effect[1]} {accuracy[effect]}" for effect in shown if effect in accuracy]
+    switches = [f"`{field}` = {_values(values)}" for field, values in entry.get("switches", {}).items()]
+    parts = {
+        "The problem": entry["problem"],
+        "By default": entry["default"],
+        "Alternatives": entry["alternatives"],
+        "Switches": "; ".join(switches),
+        "Measured": "; ".join(measured) or ("not recorded yet" if shown else ""),
+    }
+    quotes = "\n>\n".join(f"> “{text}” ({where})" for where, text in entry["quotes"])
+    body = "\n\n".join(f"**{name}.** {text.rstrip('.')}." for name, text in parts.items() if text)
+    return f"({entry['id'].lower()})=\n## {entry['id']} · {entry['where']}\n\n{quotes}\n\n{body}\n"
+
+
+def _values(values: list[Any]) -> str:
+    return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in values)

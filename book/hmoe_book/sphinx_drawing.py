@@ -1,0 +1,54 @@
+"""Sphinx directives for figures and tables of `hmoe_book.figures`: number, caption, name, line of provenance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.writers.html5 import HTML5Translator
+
+from hmoe_book import runs
+
+
+class tabular(nodes.figure):
+    """A table that a notebook drew; numbered with the tables."""
+
+
+class Drawing(SphinxDirective):
+    """The first line of the content is JSON, as `figures.framed` writes it, the rest HTML; the argument is the name."""
+
+    optional_arguments = 1
+    has_content = True
+    kind: type[nodes.figure] = nodes.figure
+
+    def run(self) -> list[nodes.Node]:
+        said, drawing = json.loads(self.content[0]), "\n".join(self.content[1:])
+        shown = self.kind("", nodes.raw("", drawing, format="html"), classes=["hmoe-figure"])
+        if said["caption"]:
+            shown += nodes.caption(said["caption"], "", nodes.Text(said["caption"]))
+        if said["record"]:
+            page = Path(self.env.docname)
+            made_by = f"Notebook {page.name}. " if page.parent.name == "notebooks" else ""
+            line, _ = self.parse_inline(made_by + runs.linked(said["record"]), lineno=self.lineno)
+            shown += nodes.legend("", nodes.paragraph("", "", *line), classes=["hmoe-record"])
+        if self.arguments:
+            self.options["name"] = self.arguments[0]
+            self.add_name(shown)
+        return [shown]
+
+
+class Tabular(Drawing):
+    kind = tabular
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """What Sphinx calls when `_config.yml` names this module."""
+    app.add_directive("drawing", Drawing)
+    app.add_directive("tabular", Tabular)
+    app.add_enumerable_node(tabular, "table", html=(HTML5Translator.visit_figure, HTML5Translator.depart_figure))
+    # MathJax in parts, those that _config.yml names, is half as heavy as the bundle that its package asks for.
+    app.connect("config-inited", lambda _, config: setattr(config, "mathjax_path", "mathjax/startup.js"))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,84 @@
+"""The worked commands of the page "Use it": run when the book is built, so that what it shows is what they say.
+
+They run on a model that is trained on the spot, in the `fast` profile on the synthetic corpus, and judge utterances
+of a sentence that it never heard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shlex
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import librosa
+import soundfile
+from joblib.externals.loky import get_reusable_executor
+
+from hmoe import __main__ as cli
+from hmoe import corpora
+from hmoe.corpora import audio
+
+COMMANDS = {
+    "train": "hmoe train my-model --profile fast",
+    "files": "hmoe predict greeting.wav question.flac",
+    "json": "hmoe predict greeting.wav --format json",
+    "unlike": "hmoe predict --format csv recordings",
+    "refused": "hmoe predict recordings empty.wav no-such.wav",
+    "paths": "ls recordings/*.wav | hmoe predict -",
+    "stream": "cat greeting.wav | hmoe predict -",
+    "hub": "hmoe predict --model your-model greeting.wav",
+}
+"""By the name of the part of the page that shows them, in order: the first makes what the others use."""
+
+
+def blocks() -> dict[str, str]:
+    """What each command says on a terminal, as parts of the page by their file name."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        prepare()
+        try:
+            return {
+                f"use-{name}.md": f"```console\n$ {command}\n{run(command)}```\n" for name, command in COMMANDS.items()
+            }
+        finally:  # joblib keeps its processes for the next call, whose working directory would be gone
+            get_reusable_executor().shutdown(wait=True)
+
+
+def prepare() -> None:
+    """Recordings in the working directory: three like the corpus, two unlike it, and a file that is none."""
+    table = corpora.load("synthetic").table
+    said = table[table["sentence"] == table["sentence"].sort_values().unique()[-2]]  # in training, `fast` has the first
+    spoken = said.set_index(["speaker", "emotion"])["path"]
+    shutil.copy(spoken["f2", "happiness"], "greeting.wav")
+    soundfile.write("question.flac", audio.read(spoken["m1", "surprise"]), 16_000)
+    Path("recordings").mkdir()
+    shutil.copy(spoken["m3", "anger"], "recordings/usual.wav")
+    audio.write("recordings/quiet.wav", 0.01 * audio.read(spoken["f4", "fear"]))
+    narrow = librosa.resample(audio.read(spoken["f4", "neutral"]), orig_sr=16_000, target_sr=8_000)
+    audio.write("recordings/telephone.wav", narrow, 8_000)
+    Path("empty.wav").touch()
+
+
+def run(command: str) -> str:
+    """What a command prints, complaints first, as it does; the first half of a pipe is a program of the shell's."""
+    *first, last = command.split(" | ")
+    given, out, err = b"".join(map(_shell, first)), io.StringIO(), io.StringIO()
+    terminal, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(given))
+    audio.announce.cache_clear()  # each command is a process of its own
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.suppress(SystemExit):
+            cli.main(shlex.split(last)[1:])
+    finally:
+        sys.stdin = terminal
+    complaints = [line for line in err.getvalue().splitlines() if line.startswith("hmoe: ")]  # and no bars of progress
+    return "".join(f"{line}\n" for line in [*complaints, *out.getvalue().splitlines()])
+
+
+def _shell(command: str) -> bytes:
+    """`cat FILE` or `ls PATTERN`, on any system."""
+    program, argument = command.split()
+    found = sorted(Path().glob(argument))
+    return found[0].read_bytes() if program == "cat" else "\n".join(map(str, found)).encode()

@@ -1,0 +1,85 @@
+"""Q1 as data: from a bank of features to the tensor that a model reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from hmoe.base.errors import ConfigError
+from hmoe.config import Config
+from hmoe.inputs.bank import Bank
+from hmoe.masking import frame_mask
+
+N_STATISTICS = 5  # mean, standard deviation, 10th, 50th and 90th percentile
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Batches of one reading.
+
+    `frames`: (B, T, D) padded, with lengths. `statistics`: (B, 1, 5 D); `prosody`: (B, 1, P); both side by side:
+    (B, 1, 5 D + P). `embeddings`: (B, 1, D), of encoders (`hmoe.parrot.cached`). All others read the pooled vector of
+    eq. 3 as (B, 1, D); `modalities` and `features` take it apart inside the model.
+    """
+
+    bank: Bank
+    reading: str
+    stride: int
+    device: str
+    own: tuple[Tensor, Tensor] | None = None  # mean and deviation (n, 1, D) of the speaker of each row
+
+    @classmethod
+    def of(cls, bank: Bank, config: Config, device: str = "cpu", speakers: np.ndarray | None = None) -> Inputs:
+        """`speakers` (n,) says whose each row is, which `config.by_speaker` needs.
+
+        Then every dimension has mean 0 and deviation 1 over the clean utterances of each speaker, those of a test
+        speaker included: no label is used, but several utterances of the same person must be at hand.
+        """
+        plain = cls(bank, config.reading, config.frame_stride, device)
+        if not config.by_speaker:
+            return plain
+        if speakers is None:
+            raise ConfigError("config field 'by_speaker'", "got True without speakers", "give Inputs.of the speakers")
+        moments = {name: plain.moments(np.flatnonzero(speakers == name)) for name in np.unique(speakers)}
+        mean, deviation = (torch.stack([moments[name][k] for name in speakers])[:, None] for k in (0, 1))
+        return replace(plain, own=(mean, torch.where(deviation > 1e-6, deviation, 1.0)))
+
+    def batch(self, rows: np.ndarray, copies: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """`rows` (B,) of the corpus table, `copies` (B,) with 0 the clean utterance -> x (B, T, D), lengths (B,)."""
+        x, lengths = self._read(rows, copies)
+        if self.own is not None:
+            mean, deviation = self.own
+            x = (x - mean[rows]) / deviation[rows]
+        return x, lengths
+
+    def _read(self, rows: np.ndarray, copies: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        if self.reading == "frames":
+            sequences = [torch.from_numpy(frames) for frames in self.bank.frames(rows, copies, self.stride)]
+            lengths = torch.tensor([len(frames) for frames in sequences])
+            return pad_sequence(sequences, batch_first=True).to(self.device), lengths.to(self.device)
+        kinds = [kind if kind in ("statistics", "prosody") else "pooled" for kind in self.reading.split("+")]
+        parts = [getattr(self.bank, kind)(rows, copies) for kind in kinds]
+        return torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)[:, None], None
+
+    def lengths(self, rows: np.ndarray, copies: np.ndarray) -> np.ndarray:
+        """(B,) tokens of each, to put utterances of like length together; all equal but in `frames`."""
+        if self.reading == "frames":
+            return self.bank.lengths(rows, copies, self.stride)
+        return np.ones(len(rows), int)
+
+    def clean(self, rows: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        return self.batch(rows, np.zeros(len(rows), int))
+
+    def moments(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (D,) over the clean frames of `rows`: what standardisation may know."""
+        total, squares, count = 0.0, 0.0, 0
+        for chunk in np.array_split(rows, max(1, len(rows) // 256)):
+            x, lengths = self.clean(chunk)
+            real = x.double().flatten(0, 1) if lengths is None else x[frame_mask(lengths, x.shape[1])].double()
+            total, squares, count = total + real.sum(0), squares + (real**2).sum(0), count + len(real)
+        mean = total / count
+        return mean.float(), (squares / count - mean**2).clamp(min=0).sqrt().float()

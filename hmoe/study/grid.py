@@ -1,0 +1,340 @@
+"""Many trials: which are missing, running them side by side, progress, and starting again.
+
+Trials are independent tasks on joblib: processes on this machine, or a Dask cluster. Each writes its own record
+when it ends, so a grid that is killed loses the trials in flight and no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pandas as pd
+from tqdm import tqdm
+
+from hmoe import corpora
+from hmoe.base.errors import ConfigError, StoreError, TrainingError
+from hmoe.base.files import PACKAGE, cache_dir, results_dir
+from hmoe.base.seeds import stable_seed
+from hmoe.config import Augmenting, Config, Features
+from hmoe.corpora import Corpus
+from hmoe.inputs import bank as banks
+from hmoe.inputs.bank import Bank
+from hmoe.parrot import cached
+from hmoe.parrot.cached import Embeddings
+from hmoe.study import robustness
+from hmoe.study.experiments import Experiment, Row
+from hmoe.study.leaking import CLEAN, LEAKING
+from hmoe.study.protocols import PROTOCOLS, tested
+from hmoe.study.store import KEY, SAID, Store, kind
+from hmoe.study.trial import DISTURBED, Outcome, Trial, record, run_trials
+
+PRIVATE = {
+    "protocols": LEAKING,
+    **dict.fromkeys(
+        ("robustness", "router"),
+        {robustness.PROTOCOL: replace(PROTOCOLS["stratified-5"], name=robustness.PROTOCOL)},
+    ),
+}
+"""Protocols that few experiments have for themselves."""
+
+WAIT, CHECK = 3600, 5  # s: for the first worker of a cluster; until looking for new ones
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of everything: `full` is the paper's protocol, `fast` is for reading along and for tests."""
+
+    name: str
+    seeds: tuple[int, ...]
+    sentences: int | None = None  # of each speaker and emotion, the first so many; None: all
+    folds: int | None = None  # of each protocol, the first so many; None: all
+    changes: dict[str, Any] = field(default_factory=dict)  # what it changes in every configuration
+    frames: dict[str, Any] = field(default_factory=dict)  # ... and further in rows that read frames, the slowest
+
+    def config(self, row: Row, **overrides: Any) -> Config:
+        """The configuration of a row in this profile. The profile goes before the row, overrides before both."""
+        config = row.config(**{**self.changes, **overrides})
+        return config.replace(**{**self.frames, **overrides}) if config.reading == "frames" else config
+
+
+PROFILES = {
+    "full": Profile("full", seeds=(0, 1, 2)),
+    "fast": Profile(
+        "fast",
+        seeds=(0,),
+        sentences=20,
+        folds=2,
+        changes={"epochs": 12, "lr": 1e-3, "copies": 4},
+        frames={"epochs": 4, "frame_stride": 8},
+    ),
+}
+
+
+def profile(name: str) -> Profile:
+    if name not in PROFILES:
+        raise ConfigError("profile", f"got {name!r}", f"known: {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def load(corpus: str, root: str | Path | None, profile: Profile) -> Corpus:
+    """A corpus as the profile wants it."""
+    whole = corpora.load(corpus, root)
+    if profile.sentences is None:
+        return whole
+    before = whole.table.sort_values(["sentence", "id"]).groupby(["speaker", "emotion"]).cumcount().sort_index()
+    return whole.subset(before < profile.sentences)
+
+
+def store_for(corpus: str, profile: Profile, device: str = "cpu") -> Store:
+    """`full` trials are the project's record; those of `fast` are scratch, and forgotten when the code changes."""
+    if profile.name == "full":
+        return Store(corpus, results_dir(), device)
+    return Store(corpus, cache_dir() / "trials" / profile.name / source_digest(), device)
+
+
+@cache
+def source_digest() -> str:
+    sources = sorted(PACKAGE.rglob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+
+
+def trials(
+    experiments: Iterable[Experiment], corpus: Corpus, profile: Profile, seeds: Iterable[int] | None = None,
+    rows: Iterable[str] | None = None, device: str = "cpu", folds: Iterable[str] | None = None, **overrides: Any,
+) -> list[Trial]:  # fmt: skip
+    """Every trial of the experiments, seed by seed, so that whole tables appear early.
+
+    `rows` and `folds` keep those named; `overrides` change the configuration of all (`protocol` changes the protocol).
+    """
+    protocol = overrides.pop("protocol", None)
+    result = []
+    for seed in profile.seeds if seeds is None else seeds:
+        for experiment in experiments:
+            for row in experiment.rows if rows is None else [experiment.row(name) for name in rows]:
+                name = protocol or row.protocol
+                known = PROTOCOLS if protocol else PROTOCOLS | PRIVATE.get(experiment.name, {})
+                if name not in known:
+                    raise ConfigError("protocol", f"got {name!r}", f"known: {', '.join(PROTOCOLS)}")
+                if protocol and row.protocol.endswith(DISTURBED):
+                    raise ConfigError("--set protocol", f"got {name!r}", f"leave it out: {row.name!r} is disturbed")
+                config = profile.config(row, **overrides)
+                splits = known[name].splits(corpus, seed)[: profile.folds]
+                if unknown := set(folds or ()) - (dealt := {split.fold: None for split in splits}).keys():
+                    raise ConfigError(f"row {row.name!r}", f"no fold {min(unknown)!r}", f"folds: {', '.join(dealt)}")
+                for split in splits:
+                    if folds is None or split.fold in folds:
+                        result.append(Trial(experiment.name, row.name, config, name, seed, split, device))
+    return result
+
+
+def run(
+    wanted: list[Trial], corpus: Corpus, store: Store, workers: int | None = None,
+    scheduler: str | None = None, progress: bool = True,
+) -> int:  # fmt: skip
+    """Run what the store does not hold yet; returns how many trainings that took. A trial that fails stops no other.
+
+    Two rows with the same configuration, protocol, seed and fold (the full model stands in several tables) are one
+    training and two records; so are two protocols that differ in what they score (`leaking.CLEAN`), and the last epoch
+    and that which the test fold selects. `workers` defaults to the cores; `scheduler` is the address of a Dask cluster.
+    """
+    store.probe()  # before hours of work
+    introduce(wanted, corpus, store)
+    missing = adopt(wanted, store)
+    groups: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in missing:
+        groups.setdefault(_training(trial), []).append(trial)
+    if not groups:
+        return 0
+    needed = {bank_key(trial): trial for trial in missing}
+    frames_first = sorted(needed.items(), key=lambda item: -item[0][3])  # theirs come with what pooled rows need
+    opened = {key: open_bank(corpus, trial.config, workers, progress, trial.features_on) for key, trial in frames_first}
+    if disturbed := [trial for trial in missing if trial.protocol == robustness.PROTOCOL]:
+        robustness.prepare(disturbed, corpus, workers, progress)
+    tasks = [(group, corpus, opened[bank_key(group[0])], store) for group in groups.values()]
+    results = _on_cluster(tasks, scheduler) if scheduler else _on_this_machine(tasks, workers)
+    bar = tqdm(results, total=len(tasks), unit="trial", desc="trials", disable=not progress, smoothing=0.05)
+    failed: list[TrainingError] = []
+    for result in bar:
+        if isinstance(result, TrainingError):
+            failed.append(result)
+            tqdm.write(str(result))
+        else:
+            bar.set_postfix_str(result)
+    if failed:
+        raise TrainingError(failed[0].where, failed[0].what, f"{failed[0].remedy} ({len(failed)} trials failed)")
+    return len(tasks)
+
+
+def introduce(wanted: list[Trial], corpus: Corpus, store: Store) -> None:
+    """Tell the store who the trials test, so that its records can be read without this corpus or this code."""
+    known = PROTOCOLS | {name: each for own in PRIVATE.values() for name, each in own.items()}
+    dealt = dict.fromkeys((trial.protocol, trial.seed) for trial in wanted)
+    folds = {f"{protocol}.{seed}": tested(known[protocol], corpus, seed) for protocol, seed in dealt}
+    about = corpus.table.set_index("id")[["speaker", "emotion", "sentence"]]
+    store.introduce(pd.concat([about, pd.DataFrame(folds)], axis=1))
+
+
+def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
+    """The trials that are not recorded. One whose computation is recorded under another row is copied, not run."""
+    if others := {kind(trial.device) for trial in wanted} - {store.device}:
+        raise StoreError(
+            store.folder, f"holds trials of {store.device}, not of {min(others)}", "give `store_for` the device"
+        )
+    done = {name: store.done(name) for name in {trial.experiment for trial in wanted}}
+    known = {}
+    for path in store.folder.glob("*.csv"):
+        predictions = {_identity(said): said for said in store.predictions(path.stem).to_dict("records")}
+        for columns in store.read(path.stem).to_dict("records"):
+            if said := predictions.get(_identity(columns)):
+                known[_identity(columns)] = Outcome(columns, {name: said[name] for name in SAID})
+    missing = []
+    for trial in wanted:
+        if trial.key() in done[trial.experiment]:
+            continue
+        outcome = known.get(_computation(trial))
+        if outcome and trial.protocol != robustness.PROTOCOL:  # whose rows share a training, not an outcome
+            record(trial, outcome, store)
+        else:
+            missing.append(trial)
+    return missing
+
+
+def _identity(key: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(key[name]) for name in ("config", "protocol", "seed", "fold"))
+
+
+def _computation(trial: Trial) -> tuple[str, ...]:
+    return _identity(dict(zip(KEY, trial.key(), strict=True)))
+
+
+def _training(trial: Trial) -> tuple[str, ...]:
+    """Trials in which this is equal train the same model; what they test of it may differ."""
+    if trial.config.selection == "test":  # which copies are scored then says which epoch is kept
+        return _computation(replace(trial, config=trial.config.replace(selection="last")))
+    return _computation(replace(trial, protocol=trial.protocol.removesuffix(CLEAN)))
+
+
+def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...], str | None]:
+    """Trials with equal keys read the same bank."""
+    config = trial.config
+    copies = config.copies if config.augment else 0
+    augmenting = config.only(Augmenting).key() if copies else ""
+    stride = config.frame_stride if config.reading == "frames" else 0
+    kinds = (stride, "prosody" in config.reading, config.encoders)
+    return config.only(Features).key(), augmenting, copies, *kinds, trial.features_on
+
+
+def open_bank(
+    corpus: Corpus, config: Config, workers: int | None = None, progress: bool = True, device: str | None = None
+) -> Bank | Embeddings:  # fmt: skip
+    """The features or embeddings that a configuration needs; what is not on disk yet is computed now.
+
+    `device`: as for `bank.build`; encoders run on the CPU whatever it is.
+    """
+    if config.reading == "embeddings":
+        return cached.build(corpus, config, workers, progress)
+    copies = config.copies if config.augment else 0
+    wanted = {"frames": config.reading == "frames", "prosody": "prosody" in config.reading}
+    return banks.build(corpus, config, copies=copies, workers=workers, progress=progress, device=device, **wanted)
+
+
+Task = tuple[list[Trial], Corpus, Bank | Embeddings, Store]
+"""Trials that are one training, with an outcome each; what they are computed from."""
+
+
+def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> str | TrainingError:
+    """Runs a task, and records it. Returns what to tell of it, or why it failed."""
+    group = sorted(group, key=lambda trial: trial.config.selection != "test")  # whose training has both epochs
+    first = group[0]
+    try:
+        if first.protocol == robustness.PROTOCOL:
+            outcomes = robustness.outcomes(group, corpus, bank, store)
+        else:
+            outcomes = run_trials(group, corpus, bank, checkpoint(first, corpus, store))
+    except TrainingError as error:
+        return TrainingError(f"{_where(first)}, {error.where}", error.what, error.remedy)
+    for trial, outcome in zip(group, outcomes, strict=True):
+        record(trial, outcome, store)
+    return f"{first.row} {first.split.fold}: {outcomes[0].columns['accuracy']:.1f}"
+
+
+def _where(trial: Trial) -> str:
+    return f"{trial.experiment}, row {trial.row!r}, seed {trial.seed}, fold {trial.split.fold}"
+
+
+def _on_this_machine(tasks: list[Task], workers: int | None) -> Iterator[str | TrainingError]:
+    """`_compute` of each task in processes of this machine; results as they come."""
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        n_jobs = workers or joblib.cpu_count()
+        parallel = joblib.Parallel(n_jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
+        try:
+            yield from parallel(joblib.delayed(_compute)(*task) for task in tasks)
+        except BrokenProcessPool:
+            raise TrainingError(
+                "a worker process", "was killed, perhaps for want of memory", "run again to go on, with fewer --workers"
+            ) from None
+
+
+def _on_cluster(tasks: list[Task], scheduler: str) -> Iterator[str | TrainingError]:
+    """`_compute` of each task on the workers of a Dask cluster, by the address of its scheduler; results as they come.
+
+    A task whose worker dies is given to another. One that was there whenever a worker died, time and again, is given up
+    and stops no other: joblib's own Dask backend would wait for it for ever. Workers get one task at a time, so that
+    none in a queue is blamed for a death. What has ended is let go of: a cluster makes again what a dead worker held.
+    """
+    from dask.distributed import Client, KilledWorker, wait  # an extra: only whoever names a cluster needs it
+
+    try:
+        client = Client(scheduler)
+    except (OSError, ValueError):
+        raise ConfigError("--scheduler", f"no Dask scheduler at {scheduler!r}", "e.g. tcp://127.0.0.1:8786") from None
+    with client:
+        # What tasks share is sent once, as a task's result: a cluster makes it again if its worker dies.
+        several = {id(each): each for task in tasks for each in task[1:]}
+        shared = {name: client.submit(_itself, each, pure=False) for name, each in several.items()}
+        waiting, running = deque(tasks), {}
+        while waiting or running:
+            try:  # a cluster may still be waiting in a queue, or have lost all that it had
+                client.wait_for_workers(1, timeout=WAIT)
+            except TimeoutError:
+                raise ConfigError("--scheduler", f"no worker for {WAIT} s", "start some") from None
+            threads = client.nthreads().values()
+            if max(threads, default=1) > 1:
+                raise ConfigError(
+                    "--scheduler", f"workers with {max(threads)} threads",
+                    "a trial seeds its whole process: start workers with --nthreads 1, and more of them",
+                )  # fmt: skip
+            while waiting and len(running) < len(threads):
+                group, *rest = waiting.popleft()
+                future = client.submit(_compute, group, *(shared[id(each)] for each in rest), pure=False)
+                running[future] = group[0]
+            with suppress(TimeoutError):  # workers may have joined
+                wait(list(running), timeout=CHECK, return_when="FIRST_COMPLETED")
+            for future in [future for future in running if future.done()]:
+                trial = running.pop(future)
+                try:
+                    yield future.result()
+                except KilledWorker:
+                    yield TrainingError(
+                        _where(trial), "killed its worker time and again, perhaps for want of memory",
+                        "run again to go on, on workers with more memory",
+                    )  # fmt: skip
+
+
+def _itself(shared: Any) -> Any:
+    return shared
+
+
+def checkpoint(trial: Trial, corpus: Corpus, store: Store) -> Path:
+    """Where a trial keeps what it has trained so far: named by all that decides it, the code included."""
+    identity = (banks.content(corpus), *_computation(trial), trial.device, source_digest(), store.root.resolve())
+    return cache_dir() / "running" / f"{stable_seed(*identity):016x}.safetensors"

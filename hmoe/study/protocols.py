@@ -1,0 +1,161 @@
+"""Who trains and who is tested. A protocol deals a corpus into splits; every split is checked for leaks.
+
+The seed chooses the partition too (seeds 0, 1, 2 are three different stratified 5-folds), so an interval over
+seeds counts the luck of the partition. Leave-one-speaker-out has one partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from hmoe.base.errors import ProtocolError
+from hmoe.corpora import Corpus
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold: `train` and `test` are row numbers of the corpus table, sorted."""
+
+    fold: str
+    train: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A name, a sentence for the reader, the columns that no split may share, and the dealing itself.
+
+    `deal(table, seed)` gives for each fold its name and two masks (train, test) over the table.
+    """
+
+    name: str
+    title: str
+    disjoint: tuple[str, ...]
+    deal: Callable[[pd.DataFrame, int], dict[str, tuple[np.ndarray, np.ndarray]]]
+
+    def splits(self, corpus: Corpus, seed: int) -> list[Split]:
+        """All folds, each checked. Raises `ProtocolError` if a class has too few utterances or a split leaks."""
+        result = []
+        for fold, (train, test) in self.deal(corpus.table, seed).items():
+            split = Split(fold, np.flatnonzero(train), np.flatnonzero(test))
+            check(split, corpus.table, self)
+            result.append(split)
+        return result
+
+
+def check(split: Split, table: pd.DataFrame, protocol: Protocol) -> None:
+    """The invariant: no utterance on both sides, by id or by sound; none of the protocol's groups either.
+
+    Augmented copies are made from training rows alone (`train.fit`), so they stand where their utterance stands.
+    """
+    where = f"protocol {protocol.name!r}, fold {split.fold!r}"
+    if len(split.train) == 0 or len(split.test) == 0:
+        raise ProtocolError(where, f"{len(split.train)} training and {len(split.test)} test utterances", "needs both")
+    train, test = table.iloc[split.train], table.iloc[split.test]
+    for column in ("id", "sha256", *protocol.disjoint):
+        shared = set(train[column]) & set(test[column])
+        if shared:
+            ids = [side.loc[side[column] == min(shared), "id"].iloc[0] for side in (train, test)]
+            remedy = "remove one of the two" if column == "sha256" else "choose another protocol"
+            same = "samples" if column == "sha256" else column
+            raise ProtocolError(where, f"{ids[0]!r} and {ids[1]!r} have the same {same}, on both sides", remedy)
+    missing = set(test["emotion"]) - set(train["emotion"])
+    if missing:
+        raise ProtocolError(where, f"no training utterance of {sorted(missing)}", "add some or leave the class out")
+
+
+def validation(train: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Q7, nested selection: a stratified share of the training rows to choose the epoch. Returns (fit, validation)."""
+    _, counts = np.unique(labels[train], return_counts=True)
+    if counts.min() < 2 or min(fraction, 1 - fraction) * len(train) < len(counts):
+        raise ProtocolError(
+            "nested selection", f"{len(train)} training utterances, the rarest class has {counts.min()}",
+            "use a larger corpus or --set selection=last",
+        )  # fmt: skip
+    fit, held_out = train_test_split(train, test_size=fraction, stratify=labels[train], random_state=seed)
+    return np.sort(fit), np.sort(held_out)
+
+
+def _stratified(table: pd.DataFrame, seed: int, k: int = 5) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    counts = table["emotion"].value_counts()
+    if counts.min() < k:
+        raise ProtocolError(
+            f"stratified {k}-fold", f"class {counts.idxmin()!r} has {counts.min()} utterances",
+            f"needs at least {k} a class: add some or leave the class out",
+        )  # fmt: skip
+    folds = np.empty(len(table), int)
+    dealer = StratifiedKFold(k, shuffle=True, random_state=seed)
+    for number, (_, test) in enumerate(dealer.split(table, table["emotion"])):
+        folds[test] = number
+    return {str(number): (folds != number, folds == number) for number in range(k)}
+
+
+def _by_speaker(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    speaker = table["speaker"].to_numpy()
+    if len(set(speaker)) < 2:
+        raise ProtocolError(
+            "leave one speaker out", f"all utterances are of the speaker {speaker[0]!r}",
+            "say who speaks: SPEAKER/EMOTION/*.wav, or a column `speaker` of the CSV file",
+        )  # fmt: skip
+    return {name: (speaker != name, speaker == name) for name in sorted(set(speaker))}
+
+
+def _by_sentence(table: pd.DataFrame, seed: int, k: int = 5) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    sentences = np.array(sorted(table["sentence"].unique()))
+    if len(sentences) < k:
+        raise ProtocolError("sentence-grouped folds", f"{len(sentences)} different sentences", f"needs at least {k}")
+    np.random.default_rng(seed).shuffle(sentences)
+    group = table["sentence"].map({sentence: i % k for i, sentence in enumerate(sentences)}).to_numpy()
+    return {str(number): (group != number, group == number) for number in range(k)}
+
+
+def _by_both(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {
+        f"{speaker}-{number}": (train_a & train_b, test_a & test_b)
+        for speaker, (train_a, test_a) in _by_speaker(table, seed).items()
+        for number, (train_b, test_b) in _by_sentence(table, seed).items()
+    }
+
+
+def _inner(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """A quarter of what fold 0 of the stratified folds trains on; what that fold tests stands on neither side."""
+    train = np.flatnonzero(_stratified(table, seed)["0"][0])
+    rest, held_out = train_test_split(train, test_size=0.25, stratify=table["emotion"].iloc[train], random_state=seed)
+    rows = np.arange(len(table))
+    return {"0": (np.isin(rows, rest), np.isin(rows, held_out))}
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in [
+        Protocol("stratified-5", "stratified 5-fold: every speaker and sentence is known", (), _stratified),
+        Protocol("sentence-5", "5 folds of sentences: the words are new", ("sentence",), _by_sentence),
+        Protocol("speaker", "leave one speaker out: the voice is new", ("speaker",), _by_speaker),
+        Protocol("speaker-sentence", "speaker and sentence both held out", ("speaker", "sentence"), _by_both),
+        Protocol("inner", "a quarter of the training utterances of fold 0, to choose settings by", (), _inner),
+    ]
+}
+
+
+def tested(protocol: Protocol, corpus: Corpus, seed: int) -> pd.Series:
+    """(n,) the fold in which an utterance is tested, "" if in none; "3/0/4" where its copies are dealt as it is."""
+    n, splits = len(corpus), protocol.splits(corpus, seed)
+    copies = 1 + max(split.test.max() for split in splits) // n
+    fold = np.full(n * copies, "", object)
+    for split in splits:
+        fold[split.test] = split.fold
+    return pd.Series(["/".join(each) for each in fold.reshape(copies, n).T], corpus.table["id"])
+
+
+def manifest(corpus: Corpus, seeds: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
+    """id by (protocol, seed): the fold in which an utterance is tested. Committed for CASIA, so folds are public."""
+    columns = {"id": corpus.table["id"]}
+    for name in ("stratified-5", "sentence-5", "speaker", "speaker-sentence"):
+        for seed in seeds if name != "speaker" else seeds[:1]:
+            columns[f"{name}.{seed}"] = tested(PROTOCOLS[name], corpus, seed).to_numpy()
+    return pd.DataFrame(columns)

@@ -1,0 +1,212 @@
+"""The records: one line per trial in `results/<corpus>/<experiment>.csv`, safe for many processes.
+
+Beside it `predictions/<experiment>.csv` keeps, per trial, the predicted and the actual class of each test utterance
+as one letter each, in the order of sorted ids; `predictions/utterances.csv` says who they are, and in which fold each
+is tested; `configs/<config>.json` is what the hash in column `config` stands for.
+Trials of a GPU are no trials of a CPU, whose bits they do not have: they are kept as `results/<corpus>-cuda/`, so that
+neither stands for the other and no table mixes them.
+A line is added under a file lock to a copy that then takes the old file's place: a reader, or a kill at any
+moment, sees either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import subprocess
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from hmoe.base.errors import StoreError
+from hmoe.base.files import PACKAGE, atomic_write, results_dir
+from hmoe.config import Config
+
+KEY = ["experiment", "row", "reading", "protocol", "selection", "seed", "fold", "config"]
+EMOTION_COLUMNS = ["acc_anger", "acc_sadness", "acc_happiness", "acc_neutral", "acc_fear", "acc_surprise"]
+COLUMNS = [
+    *KEY[:-1], "n_train", "n_test", "accuracy", "uar", "precision", "recall", "f1", *EMOTION_COLUMNS, "best_epoch",
+    "parameters", "seconds", "device", "commit", "config", "machine", "date",
+]  # fmt: skip
+SAID = ["letters", "predicted", "actual"]
+PREDICTION_COLUMNS = [*KEY, *SAID]
+TEXT = {*KEY, *SAID, "device", "commit", "machine", "date"}
+COUNTS = {"n_train", "n_test", "best_epoch", "parameters"}
+
+
+def kind(device: str) -> str:
+    """ "cuda" of "cuda:1"."""
+    return device.partition(":")[0]
+
+
+class Store:
+    """All trials of one corpus on one kind of device. `root` is the results folder, by default the project's own."""
+
+    def __init__(self, corpus: str, root: Path | None = None, device: str = "cpu") -> None:
+        self.device, self.root = kind(device), Path(root or results_dir())
+        self.corpus = corpus if self.device == "cpu" else f"{corpus}-{self.device}"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.corpus
+
+    def path(self, experiment: str) -> Path:
+        return self.folder / f"{experiment}.csv"
+
+    def read(self, experiment: str) -> pd.DataFrame:
+        """Every trial recorded so far; an empty table if there is none."""
+        return _read(self.path(experiment), COLUMNS)
+
+    def predictions(self, experiment: str) -> pd.DataFrame:
+        return _read(self.folder / "predictions" / f"{experiment}.csv", PREDICTION_COLUMNS)
+
+    def utterances(self) -> pd.DataFrame:
+        """Who was tested: indexed by id; `<protocol>.<seed>` is the fold that tests an utterance ("3"), and of a
+        protocol that deals copies too ("3/0/4") that of each copy."""
+        path = self.folder / "predictions" / "utterances.csv"
+        try:
+            return pd.read_csv(path, dtype=str, keep_default_na=False, index_col="id")
+        except FileNotFoundError:
+            return pd.DataFrame()
+        except (OSError, ValueError) as error:
+            raise StoreError(path, f"cannot be read ({error})", "restore it from git") from None
+
+    def tested(self, protocol: str, seed: object, fold: str) -> list[str]:
+        """The ids behind the letters of a prediction, in their order; `id~1` is copy 1."""
+        kept = self.utterances()[f"{protocol}.{seed}"]
+        if len(whole := kept.index[kept == fold]):  # the fold may be a speaker's name, and that may hold a "/"
+            return list(whole)
+        folds = kept.str.split("/", expand=True)
+        return [f"{id}~{copy}" if copy else id for copy in folds for id in folds.index[folds[copy] == fold]]
+
+    def introduce(self, utterances: pd.DataFrame) -> None:
+        """Keep who the letters of predictions will stand for. StoreError if they stand for others already."""
+        path = self.folder / "predictions" / "utterances.csv"
+        utterances = utterances.astype(str)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                kept = self.utterances()
+                known = utterances.columns.intersection(kept.columns)
+                if len(kept) and not kept[known].equals(utterances[known]):
+                    raise StoreError(
+                        path,
+                        "is of other utterances or folds than these",
+                        "choose another HMOE_RESULTS (profile fast: HMOE_CACHE)",
+                    )
+                if len(known) < len(utterances.columns):
+                    both = pd.concat([kept, utterances.drop(columns=known)], axis=1)
+                    atomic_write(path, both.to_csv(index_label="id", lineterminator="\n"))
+        except OSError as error:
+            raise StoreError.unwritable(path, error, "choose another HMOE_RESULTS") from None
+
+    def done(self, experiment: str) -> set[tuple[str, ...]]:
+        """The keys of the trials that need not be run again."""
+        return set(self.read(experiment)[KEY].itertuples(index=False, name=None))
+
+    def probe(self) -> None:
+        """Raise `StoreError` now if a record could not be written later."""
+        folder = self.folder
+        test = folder / f".{os.getpid()}.tmp"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            test.write_text("a line of some hundred characters, as a record is\n" * 4)
+        except OSError as error:
+            raise StoreError.unwritable(folder, error, "choose another HMOE_RESULTS") from None
+        finally:
+            with suppress(OSError):
+                test.unlink()
+
+    def append(self, record: dict[str, object], said: dict[str, str], config: Config) -> None:
+        """Write one trial: its configuration and predictions first, its line last, so a line is always complete.
+
+        `said` holds the letters: `letters` is their legend, `predicted` and `actual` are one letter an utterance.
+
+        A trial that is already there is left as it was. Predictions without a line are of a run that was killed
+        between the two, and are replaced. Raises `StoreError` if the disk refuses; what was there before is intact.
+        """
+        folder, name = self.folder, f"{record['experiment']}.csv"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f"{record['experiment']}.lock"):
+                key = {column: str(record[column]) for column in KEY}
+                if tuple(key.values()) in self.done(str(record["experiment"])):
+                    return
+                config_path = self.root / "configs" / f"{record['config']}.json"
+                if not config_path.exists():
+                    # Every field, so that a later change of a default does not change what the record means.
+                    text = json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True)
+                    atomic_write(config_path, text + "\n")
+                _append(folder / "predictions" / name, PREDICTION_COLUMNS, key | said)
+                _append(folder / name, COLUMNS, record)
+        except OSError as error:
+            raise StoreError.unwritable(folder, error, "choose another HMOE_RESULTS") from None
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    if not path.exists():
+        return pd.DataFrame(columns=columns)
+    types = {column: str if column in TEXT else int if column in COUNTS else float for column in columns}
+    missing = {column: [""] for column in EMOTION_COLUMNS}  # nothing else: a fold may be called "NA"
+    try:
+        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise StoreError(path, f"cannot be read ({error})", "restore it from git") from None
+    if list(table.columns) != columns:
+        raise StoreError(path, f"has the columns {list(table.columns)}", "restore it from git, or move it away")
+    cut = (table[[column for column in columns if column in TEXT]].fillna("") == "").any(axis=1)
+    if cut.any():
+        raise StoreError(path, f"line {int(cut.argmax()) + 2} is incomplete", "delete the line, or restore it from git")
+    return table
+
+
+def _append(path: Path, columns: list[str], record: dict[str, object]) -> None:
+    """Add a line to a table, in the place of the line of the same key if there is one."""
+    table = _read(path, columns)
+    same = (table[KEY] == [str(record[name]) for name in KEY]).all(axis=1)
+    header, *lines = io.StringIO(path.read_text(encoding="utf-8")).readlines() if len(table) else [""]
+    # Records are lines: no name, machine or date has a line break in it.
+    before = header + "".join(line for line, gone in zip(lines, same, strict=True) if not gone)
+    buffer = io.StringIO()
+    pd.DataFrame([record], columns=columns).to_csv(buffer, index=False, header=not before, lineterminator="\n")
+    atomic_write(path, before + buffer.getvalue())
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+@cache
+def machine(device: str = "cpu") -> str:
+    """What a reader needs to judge a time: the processor, the cores that this process may use, or the GPU."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = names[0] if names else name
+    return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+
+
+@cache
+def commit() -> str:
+    """The commit that runs, with `+` if `hmoe/` differs from it; `-` outside a git checkout."""
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=10", "HEAD"], cwd=PACKAGE, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", "."], cwd=PACKAGE, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "-"
+    return head + ("+" if changed else "")

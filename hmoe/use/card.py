@@ -1,0 +1,176 @@
+"""What is said of a trained model: a sentence beside each of its answers, and its card after Mitchell et al. (2019).
+
+Everything comes from `about`, which a checkpoint carries: the corpus and its ranges, and what was recorded in
+`results/` of the same configuration when it was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import yaml
+
+from hmoe import corpora
+from hmoe.base.files import DATA
+from hmoe.config import Config
+from hmoe.model import HMoESiMBA, count_parameters
+from hmoe.study import report
+from hmoe.study.experiments import PROTOCOLS
+from hmoe.study.store import Store
+from hmoe.use.likeness import SAID
+from hmoe_book.runs import table
+
+TESTED = {
+    "stratified-5": "voices and sentences of the training corpus (stratified 5-fold)",
+    "sentence-5": "its voices, new sentences",
+    "speaker": "a speaker whom it never heard",
+    "speaker-sentence": "a new speaker and new sentences",
+}
+"""Protocols, from the easiest to what a user will meet."""
+
+
+@cache
+def published() -> dict[str, dict[str, Any]]:
+    """What is published of each corpus that can be loaded, by its name in `hmoe.corpora`."""
+    return yaml.safe_load((DATA / "corpora.yml").read_text(encoding="utf-8"))
+
+
+def measured(store: Store, config: Config) -> dict[str, dict[str, Any]]:
+    """Of the trials of this very configuration in `results/<corpus>/protocols.csv`, by protocol: accuracy in percent
+    with its interval, the number of trials, the mean of each emotion, the mean of each fold (a speaker, perhaps)."""
+    found = {}
+    for row in report.rows(store, PROTOCOLS):
+        protocol = row.trials["protocol"].iloc[0]
+        if row.trials["config"].iloc[0] != config.key() or protocol not in TESTED:
+            continue
+        emotions = {name: each.mean for name, each in row.estimates.items() if name.startswith("acc_") and each.n}
+        found[protocol] = {
+            "accuracy": str(row.accuracy),
+            "mean": round(row.accuracy.mean, 1),
+            "trials": len(row.trials),
+            "emotions": {name.removeprefix("acc_"): round(mean, 1) for name, mean in emotions.items()},
+            "folds": row.trials.groupby("fold")["accuracy"].mean().round(1).to_dict(),
+            "record": f"results/{store.corpus}/{PROTOCOLS.name}.csv",
+        }
+    return found
+
+
+def note(about: Mapping[str, Any], emotions: Sequence[str]) -> str:
+    """What anyone who reads an answer of the model must know, in one line."""
+    if about.get("corpus") == "synthetic":
+        return "Trained on synthetic voices: its labels mean nothing about emotion."
+    trained = f"Trained on {_voices(about)} of {about.get('corpus', 'an unknown corpus')}"
+    new = about.get("measured", {}).get("speaker")
+    if not new:
+        return f"{trained}; how often it is right about other speakers has not been measured."
+    return (
+        f"{trained}; across speakers it is right about {new['mean']:.0f} % of the time ({new['accuracy']} % of the "
+        f"utterances of a speaker left out, {new['trials']} trials, {new['record']}; chance is "
+        f"{100 / len(emotions):.1f} %)."
+    )
+
+
+def readme(config: Config, emotions: Sequence[str], about: Mapping[str, Any], parameters: int) -> str:
+    """The README.md of a checkpoint, as the Hugging Face Hub reads it."""
+    corpus = about.get("corpus", "an unknown corpus")
+    front = {
+        "library_name": "hmoe",
+        "pipeline_tag": "audio-classification",
+        "tags": ["speech-emotion-recognition", "model_hub_mixin", "pytorch_model_hub_mixin"],
+        "license": "other",
+        "license_name": "code-mit-weights-as-the-corpus-allows",
+    }
+    if code := published().get(corpus, {}).get("code"):
+        front["language"] = code
+    usage = 'from hmoe.use.pretrained import Pretrained\n\nprint(Pretrained.load("this folder").judge("utterance.wav"))'
+    return (
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# HMoE-SiMBA, trained on {corpus}\n\n"
+        f"> {note(about, emotions)}\n\n```python\n{usage}\n```\n\n{body(config, emotions, about, parameters)}"
+    )
+
+
+def body(config: Config, emotions: Sequence[str], about: Mapping[str, Any], parameters: int) -> str:
+    """The sections of the card."""
+    found = about.get("measured", {})
+    seconds = f", {about['minutes']:.0f} minutes" if "minutes" in about else ""
+    changes = ", ".join(f"`{name}: {value}`" for name, value in config.changes().items())
+    return (DATA / "model-card.md").read_text(encoding="utf-8").format(
+        experts=", ".join(config.experts),
+        emotions=", ".join(emotions),
+        parameters=f"{parameters:,}".replace(",", " "),
+        reading=config.reading,
+        key=config.key(),
+        changes=changes or "the default reading of the paper",
+        made=f"Trained at commit {about['commit']}, {about['date'][:10]}." if "commit" in about else "",
+        chance=100 / len(emotions),
+        factors=_folds(found),
+        evaluation=_evaluation(found),
+        training=f"{_called(about)}: {about.get('utterances', 'unknown')} utterances of {_voices(about)}{seconds}.",
+        ranges=_ranges(about),
+        quantitative=_quantitative(found, emotions),
+        note=note(about, emotions),
+    )  # fmt: skip
+
+
+def page(store: Store) -> str:
+    """The card of the paper's default reading trained on the corpus of `store`, known by its manifest alone."""
+    config, emotions = Config(), published()[store.corpus]["emotions"]
+    manifest = corpora.manifest(store.corpus)
+    about = {
+        "corpus": store.corpus,
+        "utterances": len(manifest),
+        "minutes": manifest["seconds"].sum() / 60,
+        "speakers": sorted({name.split("-")[0] for name in manifest.index}),
+        "measured": measured(store, config),
+    }
+    parameters = count_parameters(HMoESiMBA(config, len(emotions)))
+    return f"> {note(about, emotions)}\n\n{body(config, emotions, about, parameters)}"
+
+
+def _called(about: Mapping[str, Any]) -> str:
+    name = about.get("corpus", "An unknown corpus")
+    return published().get(name, {}).get("title", f"the user's own corpus (`{name}`)")
+
+
+def _voices(about: Mapping[str, Any]) -> str:
+    speakers = [name for name in about.get("speakers", []) if name != "unknown"]
+    kind = published().get(about.get("corpus", ""), {}).get("speech", "speakers")
+    return f"{len(speakers)} {kind}" if speakers else "an unknown number of speakers"
+
+
+def _folds(found: Mapping[str, Any]) -> str:
+    if "speaker" not in found:
+        return "How accuracy differs between speakers has not been measured for this configuration."
+    header = ["speaker left out", "accuracy, %"]
+    return table(header, [(name, f"{value:.1f}") for name, value in found["speaker"]["folds"].items()])
+
+
+def _evaluation(found: Mapping[str, Any]) -> str:
+    if not found:
+        return "None: no trial of this configuration is recorded, and this checkpoint was tested on nothing."
+    record = next(iter(found.values()))["record"]
+    return (
+        f"The training corpus, by cross-validation of models of this configuration ({record}). A model trained on all "
+        f"of it cannot be tested on it; no other corpus was tried."
+    )
+
+
+def _ranges(about: Mapping[str, Any]) -> str:
+    known = about.get("ranges", {})
+    lines = [(f"{words}, {unit}", *known[name]) for name, (words, unit) in SAID.items() if name in known]
+    if not lines:
+        return ""
+    return table(["of its recordings", "1st percentile", "99th percentile"], lines)
+
+
+def _quantitative(found: Mapping[str, Any], emotions: Sequence[str]) -> str:
+    if not found:
+        return "None recorded for this configuration."
+    known = {words: found[name] for name, words in TESTED.items() if name in found}
+    lines = [
+        (words, each["accuracy"], each["trials"], *(each["emotions"].get(emotion, "–") for emotion in emotions))
+        for words, each in known.items()
+    ]
+    return table(["tested on", "accuracy, %", "trials", *emotions], lines)

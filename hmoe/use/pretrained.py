@@ -1,0 +1,176 @@
+"""A trained model as a folder, and what it says of recordings.
+
+The folder is what the Hugging Face Hub takes: `model.safetensors` (the weights, standardisation included),
+`config.json` (the configuration, the emotions, and what is known of the corpus and of the accuracy), and `README.md`
+(the model card).
+"""
+
+# No `from __future__ import annotations`: the mixin reads the types of __init__ as they stand.
+import contextlib
+import io
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import save
+
+from hmoe import features
+from hmoe.base.errors import AudioError, ConfigError, StoreError
+from hmoe.base.files import atomic_write
+from hmoe.config import Config
+from hmoe.corpora import Corpus, audio
+from hmoe.inputs.bank import CORPUS_RATE, heard
+from hmoe.model import HMoESiMBA, count_parameters
+from hmoe.study import store
+from hmoe.use import card, likeness
+
+REMEDY = "make one with `hmoe train`"
+FILES = ("config.json", "model.safetensors", "README.md")
+DAMAGED = (
+    OSError, SafetensorError, ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
+)  # what a file makes of the libraries that read it  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the model says of one recording.
+
+    `routing` is g(x) of eq. 6, by expert; `warnings` says in what the recording is unlike the training corpus.
+    """
+
+    path: str
+    emotion: str
+    probabilities: dict[str, float]
+    routing: dict[str, float]
+    seconds: float
+    warnings: list[str]
+
+
+class Pretrained(
+    HMoESiMBA,
+    PyTorchModelHubMixin,
+    coders={Config: (lambda config: config.model_dump(mode="json"), lambda fields: Config(**fields))},
+):
+    """A trained HMoE-SiMBA with what is needed to use it; `about` is what `facts` collects."""
+
+    def __init__(self, configuration: Config, emotions: list[str], about: dict[str, Any]) -> None:
+        super().__init__(configuration, len(emotions))
+        self.emotions, self.about = tuple(emotions), about
+
+    @property
+    def note(self) -> str:
+        """What anyone who reads an answer of this model must know, in one line."""
+        return card.note(self.about, self.emotions)
+
+    def generate_model_card(self) -> ModelCard:
+        return ModelCard(card.readme(self.config, self.emotions, self.about, count_parameters(self)))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        # The mixin's own makes a file that no other user may read.
+        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        atomic_write(save_directory / "model.safetensors", save(weights, metadata={"format": "pt"}))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder, whole or not at all; a model that is there is replaced.
+
+        Raises ConfigError where something else is there, StoreError where the system refuses.
+        """
+        folder = vacant(folder)
+        part, old = (folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.{kind}") for kind in ("tmp", "old"))
+        try:
+            self.save_pretrained(part)
+            if folder.exists():
+                folder.rename(old)
+            part.rename(folder)
+        except OSError as error:
+            raise StoreError.unwritable(folder, error, "free some space or choose another folder") from None
+        finally:
+            for leftover in (part, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    @classmethod
+    def load(cls, name: str | Path) -> Self:
+        """From a folder, or `OWNER/NAME` from the Hugging Face Hub. ConfigError for whatever is no such model."""
+        folder = Path(name)
+        if not folder.exists():
+            folder = _downloaded(str(name))
+        try:
+            for file in FILES[:2]:
+                (folder / file).stat()
+            with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints that it is loading
+                return cls.from_pretrained(folder, strict=True)
+        except DAMAGED as error:
+            why = " ".join(str(error).split())[:200]
+            raise ConfigError(name, f"not a model of this project ({why})", REMEDY) from None
+
+    def judge(self, path: str | Path) -> Judgement:
+        """The emotion of one recording. Raises `AudioError` for what cannot be judged."""
+        samples = audio.read(path, CORPUS_RATE)  # and no more of it than a corpus has
+        x = self._input(heard(samples, self.config), path)
+        with torch.no_grad():
+            parts = self.parts(x)
+        p = parts["logits"].softmax(-1)[0].tolist()
+        return Judgement(
+            str(path),
+            self.emotions[int(np.argmax(p))],
+            dict(zip(self.emotions, p, strict=True)),
+            dict(zip(self.config.experts, parts["g"][0].tolist(), strict=True)),
+            len(samples) / CORPUS_RATE,
+            likeness.unlike(likeness.measure(path), self.about.get("ranges", {})),
+        )
+
+    def _input(self, frames: np.ndarray, path: str | Path) -> torch.Tensor:
+        """(T, D) -> (1, T', D') in the model's reading."""
+        if not np.isfinite(frames).all():
+            raise AudioError(path, "features that are not finite", "check the recording")
+        if self.config.reading == "frames":
+            frames = features.thin(frames, self.config.frame_stride)
+        elif self.config.reading == "statistics":
+            frames = features.statistics(frames)[None]
+        else:
+            frames = features.pool(frames)[None]
+        return torch.from_numpy(frames)[None]
+
+
+def facts(corpus: Corpus, config: Config, records: store.Store) -> dict[str, Any]:
+    """What a model trained on `corpus` says of itself: the corpus, the ranges of its audio, the recorded accuracies."""
+    return {
+        "corpus": corpus.name,
+        "utterances": len(corpus),
+        "minutes": round(float(corpus.table["seconds"].sum()) / 60, 1),
+        "speakers": sorted(set(corpus.table["speaker"])),
+        "ranges": likeness.ranges(corpus.table["path"]),
+        "measured": card.measured(records, config),
+        "commit": store.commit(),
+        "date": store.now(),
+    }
+
+
+def vacant(folder: str | Path) -> Path:
+    """The folder, if a model may be written there: nothing is there, or an older model. ConfigError otherwise."""
+    folder = Path(folder) if Path(folder).name else Path(folder).resolve()  # "." has no name
+    if folder.is_dir():
+        strangers = sorted(set(os.listdir(folder)) - set(FILES))
+        if strangers:
+            raise ConfigError(folder, f"holds {strangers[0]!r}, which is no part of a model", "name another folder")
+    elif folder.exists():
+        raise ConfigError(folder, "is a file", "name the folder to write, e.g. my-model")
+    return folder
+
+
+def _downloaded(name: str) -> Path:
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        raise ConfigError(name, "no such model", REMEDY)
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except Exception as error:  # a name that the Hub does not know, no network, a proxy: each library has its own
+        why = f"no such folder, and not to be had from the Hugging Face Hub ({type(error).__name__})"
+        raise ConfigError(name, why, REMEDY) from None
