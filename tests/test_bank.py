@@ -260,3 +260,14 @@ def test_lengths_are_known_without_reading_frames(corpus: Corpus) -> None:
     found = built.lengths(rows, copies, 4)
     assert found.tolist() == [len(frames) for frames in built.frames(rows, copies, 4)]
     assert found[:5].tolist() == [-(-(1 + length // 160) // 4) for length in LENGTHS]
+
+
+def test_a_digest_names_what_a_configuration_reads_and_no_more(corpus: Corpus) -> None:
+    built = build_quietly(corpus, frames=True)
+    pooled, frames = Config(copies=2), Config(copies=2, reading="frames", frame_stride=4)
+    digests = {built.digest(each) for each in (pooled, frames, pooled.replace(copies=1), pooled.replace(augment=()))}
+    assert len(digests) == 4
+    assert built.digest(pooled.replace(d_state=64)) == built.digest(pooled)
+    path = built.path("frames-4", 1)
+    bank.save(path, np.load(path) + np.float16(1), lengths=built.lengths(np.arange(5), np.full(5, 1), 4).tolist())
+    assert built.digest(pooled) in digests and built.digest(frames) not in digests

@@ -121,8 +121,9 @@ def test_a_computation_recorded_under_another_row_is_copied(tiny_corpus: Corpus,
     (copy,) = store.read("twin").to_dict("records")
     (original,) = store.read("first").query("row == 'full' and fold == '1'").to_dict("records")
     assert {name for name in copy if repr(copy[name]) != repr(original[name])} == {"experiment", "row"}
-    said = [store.predictions(name).query("row != 'w/o SiMBA' and fold == '1'") for name in ("first", "twin")]
-    assert said[0]["predicted"].item() == said[1]["predicted"].item()
+    for kept, column in ((store.predictions, "predicted"), (store.curves, "loss")):
+        first, twin = (kept(name).query("row != 'w/o SiMBA' and fold == '1'") for name in ("first", "twin"))
+        assert first[column].item() == twin[column].item()
 
 
 def test_kills_at_random_moments_give_the_records_of_one_undisturbed_process(

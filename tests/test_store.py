@@ -18,7 +18,7 @@ import pytest
 
 from hmoe.base.errors import StoreError
 from hmoe.config import Config
-from hmoe.study.store import COLUMNS, KEY, Store
+from hmoe.study.store import COLUMNS, KEY, Store, processor
 
 CONFIG = Config(d_state=64)
 SAID = {"letters": "a=anger b=fear", "predicted": "abba", "actual": "abab"}
@@ -26,7 +26,8 @@ SAID = {"letters": "a=anger b=fear", "predicted": "abba", "actual": "abab"}
 
 def record(fold: object, row: str = "full", **changes: object) -> dict[str, object]:
     filled = dict.fromkeys(COLUMNS, 33.3333) | {"n_train": 9, "n_test": 3, "best_epoch": 1, "parameters": 7}
-    filled |= {"acc_fear": math.nan, "device": "cpu", "commit": "0123456789", "machine": "a, b", "date": "2026-01-01"}
+    filled |= {"acc_fear": math.nan, "device": "cpu", "commit": "0123456789", "features": "ab12"}
+    filled |= {"machine": "a, b", "date": "2026-01-01"}
     filled |= {"experiment": "table", "reading": "pooled", "protocol": "stratified-5", "selection": "nested"}
     return filled | {"row": row, "seed": 0, "fold": fold, "config": CONFIG.key()} | changes
 
@@ -241,3 +242,46 @@ def test_what_some_take_for_a_line_break_is_a_letter_of_a_name(tmp_path: Path, s
     for fold in (f"a{separator}b", "c", "d"):
         store.append(record(fold), SAID, CONFIG)
     assert list(store.read("table")["fold"]) == [f"a{separator}b", "c", "d"]
+
+
+def test_a_table_has_a_column_for_each_emotion_that_its_corpus_has(tmp_path: Path) -> None:
+    store = Store("c", tmp_path)
+    store.append(record(0), SAID, CONFIG)
+    store.append(record(1, acc_disgust=12.5, acc_calm=25.0), SAID, CONFIG)
+    store.append(record(2, acc_disgust=50.0), SAID, CONFIG)
+    read = store.read("table")
+    assert list(read["acc_disgust"].fillna(-1)) == [-1, 12.5, 50.0]
+    assert list(read["acc_calm"].fillna(-1)) == [-1, 25.0, -1]
+    assert list(read["acc_anger"]) == [33.3333] * 3
+    assert list(read["date"]) == ["2026-01-01"] * 3
+
+
+def test_records_from_before_a_column_was_added_are_read_kept_and_added_to(tmp_path: Path) -> None:
+    store, path = Store("c", tmp_path), tmp_path / "c" / "table.csv"
+    store.append(record(0, features="ab12"), SAID, CONFIG)
+    old = path.read_text().replace(",features,", ",").replace(",ab12,", ",")
+    path.write_text(old)
+    assert list(store.read("table")["features"]) == [""]
+    store.append(record(1, features="cd34"), SAID, CONFIG)
+    read = store.read("table")
+    assert list(read["features"]) == ["", "cd34"]
+    assert read.loc[0].drop(["fold", "features"]).equals(read.loc[1].drop(["fold", "features"]))
+    assert path.read_text().splitlines()[1].replace(",,", ",") == old.splitlines()[1].replace(",,", ",")
+
+
+def test_the_course_of_a_training_is_kept_where_there_was_one(tmp_path: Path) -> None:
+    store, curve = Store("c", tmp_path), {"loss": "1.9 0.123", "held_out_accuracy": "0.5 0.25"}
+    store.append(record(0), SAID, CONFIG, curve)
+    store.append(record(1), SAID, CONFIG)
+    (kept,) = store.curves("table").to_dict("records")
+    assert kept["fold"] == "0"
+    assert {name: kept[name] for name in (*curve, "held_out_loss")} == curve | {"held_out_loss": ""}
+
+
+def test_a_processor_is_named_by_family_model_and_widest_vectors() -> None:
+    lines = (
+        "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: sse2 avx avx2 avx512f fma"
+    )
+    assert processor(f"{lines}\n\nprocessor\t: 1\nmodel\t\t: 99\n") == "AMD EPYC (family 25 model 17, avx512f)"
+    assert processor(lines.replace(" avx512f", "")) == "AMD EPYC (family 25 model 17, avx2)"
+    assert processor("processor : 0\nFeatures : fp asimd") == ""

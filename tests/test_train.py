@@ -316,9 +316,11 @@ def test_a_trial_gives_the_same_bits_twice_and_counts_what_it_tested(tiny_corpus
     timeless = [{k: v for k, v in o.columns.items() if k not in ("seconds", "date")} for o in (first, again)]
     assert repr(timeless[0]) == repr(timeless[1])
     assert first.said == again.said
-    assert (first.columns["n_train"], first.columns["n_test"]) == (24, 6)
+    assert (first.columns["n_train"], first.columns["n_test"]) == (18, 6)  # of 24, a quarter chooses the epoch
     right = sum(a == b for a, b in zip(first.said["predicted"], first.said["actual"], strict=True))
     assert first.columns["accuracy"] == pytest.approx(100 * right / 6, abs=1e-4)
+    assert [len(numbers.split()) for numbers in first.curve.values()] == [3, 3, 3]  # epochs
+    assert first.columns["features"] == tiny_bank.digest(one.config)
     assert first.said["letters"] == "a=anger b=sadness c=neutral"
 
 

@@ -94,6 +94,14 @@ class Bank:
         copy_folder = self.folder / self.augmenting if copy else self.folder
         return copy_folder / f"{f'{copy:03d}' if copy else 'clean'}.{kind}.npy"
 
+    def digest(self, config: Config) -> str:
+        """12 hexadecimal digits that name all that a model of this configuration may read of the bank, bit by bit."""
+        frames = [f"frames-{config.frame_stride}"] if config.reading == "frames" else []
+        kinds = ["statistics", *frames, *(["prosody"] if "prosody" in config.reading else [])]
+        copies = range((config.copies if config.augment else 0) + 1)
+        sides = [sidecar(self.path(kind, copy)).read_bytes() for kind in kinds for copy in copies]
+        return hashlib.sha256(b"\n".join(sides)).hexdigest()[:12]
+
     def _map(self, path: Path) -> np.ndarray:
         if path not in self._maps:
             # A plain view of the mapped file: indexing a memmap costs several times as much.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,10 @@ class Embeddings:
 
     def pooled(self, index: np.ndarray, copy: np.ndarray) -> np.ndarray:
         return self.table[index]
+
+    def digest(self, config: Config) -> str:
+        """12 hexadecimal digits that name the embeddings, bit by bit."""
+        return hashlib.sha256(self.table.tobytes()).hexdigest()[:12]
 
 
 def widths(config: Config) -> list[int]:

@@ -34,7 +34,7 @@ from hmoe.study import robustness
 from hmoe.study.experiments import Experiment, Row
 from hmoe.study.leaking import CLEAN, LEAKING
 from hmoe.study.protocols import PROTOCOLS, tested
-from hmoe.study.store import KEY, SAID, Store, kind
+from hmoe.study.store import CURVE, KEY, SAID, Store, kind
 from hmoe.study.trial import DISTURBED, Outcome, Trial, record, run_trials
 
 PRIVATE = {
@@ -193,9 +193,11 @@ def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
     known = {}
     for path in store.folder.glob("*.csv"):
         predictions = {_identity(said): said for said in store.predictions(path.stem).to_dict("records")}
+        curves = {_identity(each): each for each in store.curves(path.stem).to_dict("records")}
         for columns in store.read(path.stem).to_dict("records"):
-            if said := predictions.get(_identity(columns)):
-                known[_identity(columns)] = Outcome(columns, {name: said[name] for name in SAID})
+            if said := predictions.get(identity := _identity(columns)):
+                curve = {name: curves[identity][name] for name in CURVE} if identity in curves else {}
+                known[identity] = Outcome(columns, {name: said[name] for name in SAID}, curve)
     missing = []
     for trial in wanted:
         if trial.key() in done[trial.experiment]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
@@ -185,7 +185,8 @@ def outcomes(trials: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> l
             weights, _, condition = trial.row.partition(", ")
             version = versions[weights] if trial.experiment == ROUTER.name else model
             y_hat = classes(version, heard(condition), test)
-            found.append(outcome(trial, corpus, model, run, y_hat, start, code))
+            found.append(outcome(trial, corpus, bank, model, run, y_hat, start, code))
+            run = replace(run, history=[])  # the curve is written once
     return found
 
 

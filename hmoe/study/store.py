@@ -2,7 +2,8 @@
 
 Beside it `predictions/<experiment>.csv` keeps, per trial, the predicted and the actual class of each test utterance
 as one letter each, in the order of sorted ids; `predictions/utterances.csv` says who they are, and in which fold each
-is tested; `configs/<config>.json` is what the hash in column `config` stands for.
+is tested; `curves/<experiment>.csv` keeps the loss of every epoch; `configs/<config>.json` is what the hash in column
+`config` stands for. A table has a column `acc_<emotion>` for each emotion of its corpus.
 Trials of a GPU are no trials of a CPU, whose bits they do not have: they are kept as `results/<corpus>-cuda/`, so that
 neither stands for the other and no table mixes them.
 A line is added under a file lock to a copy that then takes the old file's place: a reader, or a kill at any
@@ -27,16 +28,26 @@ from filelock import FileLock
 from hmoe.base.errors import StoreError
 from hmoe.base.files import PACKAGE, atomic_write, results_dir
 from hmoe.config import Config
+from hmoe.corpora.labels import COMMON
 
 KEY = ["experiment", "row", "reading", "protocol", "selection", "seed", "fold", "config"]
 EMOTION_COLUMNS = ["acc_anger", "acc_sadness", "acc_happiness", "acc_neutral", "acc_fear", "acc_surprise"]
-COLUMNS = [
-    *KEY[:-1], "n_train", "n_test", "accuracy", "uar", "precision", "recall", "f1", *EMOTION_COLUMNS, "best_epoch",
-    "parameters", "seconds", "device", "commit", "config", "machine", "date",
+OTHER_EMOTIONS = [name for name in (f"acc_{emotion}" for emotion in COMMON) if name not in EMOTION_COLUMNS]
+"""Columns that a table has where its corpus has the emotion."""
+LATER = ["features"]  # columns that the first records do not have
+ALL_COLUMNS = [
+    *KEY[:-1], "n_train", "n_test", "accuracy", "uar", "precision", "recall", "f1", *EMOTION_COLUMNS, *OTHER_EMOTIONS,
+    "best_epoch", "parameters", "seconds", "device", "commit", "config", *LATER, "machine", "date",
 ]  # fmt: skip
+COLUMNS = [name for name in ALL_COLUMNS if name not in OTHER_EMOTIONS]
+"""What every record has. `n_train` counts the utterances that weights were fitted to (in records before `features` was
+a column, those too that chose the epoch); `features` is `Bank.digest`, "" in the first records."""
 SAID = ["letters", "predicted", "actual"]
 PREDICTION_COLUMNS = [*KEY, *SAID]
-TEXT = {*KEY, *SAID, "device", "commit", "machine", "date"}
+CURVE = ["loss", "held_out_loss", "held_out_accuracy"]
+CURVE_COLUMNS = [*KEY, *CURVE]
+TEXT = {*KEY, *SAID, *CURVE, *LATER, "device", "commit", "machine", "date"}
+MAY_BE_EMPTY = {*CURVE, *LATER}
 COUNTS = {"n_train", "n_test", "best_epoch", "parameters"}
 
 
@@ -60,11 +71,15 @@ class Store:
         return self.folder / f"{experiment}.csv"
 
     def read(self, experiment: str) -> pd.DataFrame:
-        """Every trial recorded so far; an empty table if there is none."""
+        """Every trial recorded so far; an empty table if there is none. `COLUMNS`, and those of further emotions."""
         return _read(self.path(experiment), COLUMNS)
 
     def predictions(self, experiment: str) -> pd.DataFrame:
         return _read(self.folder / "predictions" / f"{experiment}.csv", PREDICTION_COLUMNS)
+
+    def curves(self, experiment: str) -> pd.DataFrame:
+        """The course of each training: `CURVE` as text, a number for each epoch, "" where nothing was held out."""
+        return _read(self.folder / "curves" / f"{experiment}.csv", CURVE_COLUMNS)
 
     def utterances(self) -> pd.DataFrame:
         """Who was tested: indexed by id; `<protocol>.<seed>` is the fold that tests an utterance ("3"), and of a
@@ -123,10 +138,13 @@ class Store:
             with suppress(OSError):
                 test.unlink()
 
-    def append(self, record: dict[str, object], said: dict[str, str], config: Config) -> None:
+    def append(
+        self, record: dict[str, object], said: dict[str, str], config: Config, curve: dict[str, str] | None = None
+    ) -> None:
         """Write one trial: its configuration and predictions first, its line last, so a line is always complete.
 
-        `said` holds the letters: `letters` is their legend, `predicted` and `actual` are one letter an utterance.
+        `said` holds the letters: `letters` is their legend, `predicted` and `actual` are one letter an utterance;
+        `curve` the losses (`CURVE`), of a model that is trained in epochs.
 
         A trial that is already there is left as it was. Predictions without a line are of a run that was killed
         between the two, and are replaced. Raises `StoreError` if the disk refuses; what was there before is intact.
@@ -144,38 +162,65 @@ class Store:
                     text = json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True)
                     atomic_write(config_path, text + "\n")
                 _append(folder / "predictions" / name, PREDICTION_COLUMNS, key | said)
-                _append(folder / name, COLUMNS, record)
+                if curve:
+                    _append(folder / "curves" / name, CURVE_COLUMNS, key | curve)
+                more = [name for name in OTHER_EMOTIONS if name in record]
+                _append(folder / name, [name for name in ALL_COLUMNS if name in (*COLUMNS, *more)], record)
         except OSError as error:
             raise StoreError.unwritable(folder, error, "choose another HMOE_RESULTS") from None
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A table with at least these columns; those that it was written without are empty."""
     if not path.exists():
         return pd.DataFrame(columns=columns)
-    types = {column: str if column in TEXT else int if column in COUNTS else float for column in columns}
-    missing = {column: [""] for column in EMOTION_COLUMNS}  # nothing else: a fold may be called "NA"
+    types = {name: str if name in TEXT else int if name in COUNTS else float for name in (*ALL_COLUMNS, *columns)}
+    missing = {name: [""] for name in (*EMOTION_COLUMNS, *OTHER_EMOTIONS)}  # nothing else: a fold may be called "NA"
     try:
         table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8")
     except (OSError, ValueError) as error:
         raise StoreError(path, f"cannot be read ({error})", "restore it from git") from None
-    if list(table.columns) != columns:
+    whole = _together(columns, list(table.columns))
+    needed = [name for name in whole if name in table.columns or name not in (*LATER, *OTHER_EMOTIONS)]
+    if list(table.columns) != needed:
         raise StoreError(path, f"has the columns {list(table.columns)}", "restore it from git, or move it away")
-    cut = (table[[column for column in columns if column in TEXT]].fillna("") == "").any(axis=1)
+    table = table.assign(**dict.fromkeys(set(LATER) - set(table.columns), "")).reindex(columns=whole)
+    cut = (table[[name for name in whole if name in TEXT - MAY_BE_EMPTY]].fillna("") == "").any(axis=1)
     if cut.any():
         raise StoreError(path, f"line {int(cut.argmax()) + 2} is incomplete", "delete the line, or restore it from git")
     return table
+
+
+def _together(columns: list[str], more: list[str]) -> list[str]:
+    """`columns`, and of `more` those of further emotions, in their order."""
+    if not set(OTHER_EMOTIONS) & {*columns, *more}:
+        return columns
+    return [name for name in ALL_COLUMNS if name in columns or (name in OTHER_EMOTIONS and name in more)]
 
 
 def _append(path: Path, columns: list[str], record: dict[str, object]) -> None:
     """Add a line to a table, in the place of the line of the same key if there is one."""
     table = _read(path, columns)
     same = (table[KEY] == [str(record[name]) for name in KEY]).all(axis=1)
-    header, *lines = io.StringIO(path.read_text(encoding="utf-8")).readlines() if len(table) else [""]
-    # Records are lines: no name, machine or date has a line break in it.
-    before = header + "".join(line for line, gone in zip(lines, same, strict=True) if not gone)
+    before = ""
+    if len(table):
+        before = _widened(path, list(table.columns))
+        header, *lines = io.StringIO(before).readlines()
+        # Records are lines: no name, machine or date has a line break in it.
+        before = header + "".join(line for line, gone in zip(lines, same, strict=True) if not gone)
     buffer = io.StringIO()
-    pd.DataFrame([record], columns=columns).to_csv(buffer, index=False, header=not before, lineterminator="\n")
+    line = pd.DataFrame([record], columns=list(table.columns))
+    line.to_csv(buffer, index=False, header=not before, lineterminator="\n")
     atomic_write(path, before + buffer.getvalue())
+
+
+def _widened(path: Path, columns: list[str]) -> str:
+    """The text of a table, with nothing in those of the `columns` that it does not have yet."""
+    text = path.read_text(encoding="utf-8")
+    written = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    if list(written.columns) == columns:
+        return text
+    return written.reindex(columns=columns, fill_value="").to_csv(index=False, lineterminator="\n")
 
 
 def now() -> str:
@@ -184,17 +229,32 @@ def now() -> str:
 
 @cache
 def machine(device: str = "cpu") -> str:
-    """What a reader needs to judge a time: the processor, the cores that this process may use, or the GPU."""
+    """What a reader needs to judge a time, and which last bits to expect: the processor with its family, model and
+    widest vector instructions, and the cores that this process may use; or the GPU."""
     if device.startswith("cuda"):
         import torch
 
         return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = names[0] if names else name
-    return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    name = processor(cpuinfo.read_text()) if cpuinfo.exists() else ""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name or platform.processor() or platform.machine()}, {cores} cores"
+
+
+VECTORS = ("avx512f", "avx2", "avx", "sse2", "sve", "asimd")
+"""Instructions by which processors add up in another order, the widest first."""
+
+
+def processor(cpuinfo: str) -> str:
+    """Of the text of /proc/cpuinfo: "AMD EPYC (family 25 model 17, avx512f)"; "" where it names no model."""
+    lines = [line.partition(":") for line in cpuinfo.split("\n\n", 1)[0].splitlines()]
+    facts = {name.strip(): value.strip() for name, _, value in lines}
+    if "model name" not in facts:
+        return ""
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    kind = [f"family {facts['cpu family']} model {facts['model']}"] if {"cpu family", "model"} <= set(facts) else []
+    kind += [name for name in VECTORS if name in flags][:1]
+    return facts["model name"] + (f" ({', '.join(kind)})" if kind else "")
 
 
 @cache

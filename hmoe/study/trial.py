@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from hmoe.peers.unseen.across_speakers import AcrossSpeakers
 from hmoe.study import metrics
 from hmoe.study.leaking import CLEAN, COPIES, LEAKING, UnrolledInputs, unrolled
 from hmoe.study.protocols import Split, validation
-from hmoe.study.store import KEY, Store, commit, machine, now
+from hmoe.study.store import CURVE, KEY, Store, commit, machine, now
 from hmoe.train import Run, fit, one_thread, predict
 
 DISTURBED = "-disturbed"  # a protocol that trains as the one without, and tests under conditions (chapter 18)
@@ -86,16 +86,20 @@ def fit_split(
         else:
             model.fit(vectors(inputs, split.train), labels[split.train])
         return model, Run(), classes(model, inputs, split.test)
-    rows, held_out = split.train, None
-    if config.selection == "nested":
-        rows, held_out = validation(split.train, labels, config.validation_fraction, trial.randomness() % 2**32)
-    elif config.selection == "test":
-        held_out = split.test
+    rows, held_out = fitted(trial, labels)
     model, run = fit(
         lambda: peers.build(config, len(corpus.emotions)),
         inputs, labels, rows, held_out, config, trial.randomness(), checkpoint,
     )  # fmt: skip
     return model, run, classes(model, inputs, split.test)
+
+
+def fitted(trial: Trial, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Q7: the rows that weights are fitted to; those that choose the epoch, if any do."""
+    config, split = trial.config, trial.split
+    if config.selection == "nested":
+        return validation(split.train, labels, config.validation_fraction, trial.randomness() % 2**32)
+    return split.train, split.test if config.selection == "test" else None
 
 
 def vectors(inputs: Inputs, rows: np.ndarray, copy: int = 0) -> np.ndarray:
@@ -114,10 +118,11 @@ def classes(model: nn.Module | BaseEstimator, inputs: Inputs, rows: np.ndarray) 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What running a trial gave: columns of its record; its predictions as `Store.append` takes them."""
+    """What running a trial gave: columns of its record; its predictions and its curve as `Store.append` takes them."""
 
     columns: dict[str, object]
     said: dict[str, str]
+    curve: dict[str, str] = field(default_factory=dict)
 
 
 def run_trials(trials: list[Trial], corpus: Corpus, bank: Bank, checkpoint: Path | None = None) -> list[Outcome]:
@@ -137,19 +142,20 @@ def run_trials(trials: list[Trial], corpus: Corpus, bank: Bank, checkpoint: Path
                 model.load_state_dict(run.last)
                 run = replace(run, best_epoch=run.epoch, last={})
             y_hat = classes(model, inputs_of(trial, corpus, bank), trial.split.test)
-            found[way] = outcome(trial, corpus, model, run, y_hat, start, code)
+            found[way] = outcome(trial, corpus, bank, model, run, y_hat, start, code)
     return [found[trial.protocol, trial.config.selection] for trial in trials]
 
 
 def outcome(
-    trial: Trial, corpus: Corpus, model: nn.Module | BaseEstimator, run: Run, y_hat: np.ndarray, start: float, code: str
-) -> Outcome:
+    trial: Trial, corpus: Corpus, bank: Bank, model: nn.Module | BaseEstimator, run: Run, y_hat: np.ndarray,
+    start: float, code: str,
+) -> Outcome:  # fmt: skip
     """What there is to record of predictions `y_hat`, made by the commit `code` since `start` of the clock."""
-    split = trial.split
-    y = seen(trial, corpus).labels[split.test]
+    split, labels = trial.split, seen(trial, corpus).labels
+    rows, y = fitted(trial, labels)[0] if isinstance(model, nn.Module) else split.train, labels[split.test]
     scores = metrics.scores(y, y_hat, corpus.emotions)
     columns = {
-        "n_train": len(split.train),
+        "n_train": len(rows),
         "n_test": len(split.test),
         **{name: round(value, 4) for name, value in scores.items()},
         "best_epoch": run.best_epoch,
@@ -157,6 +163,7 @@ def outcome(
         "seconds": round(time.perf_counter() - start, 2),
         "device": trial.device,
         "commit": code,
+        "features": bank.digest(trial.config),
         "machine": machine(trial.device),
         "date": now(),
     }
@@ -166,10 +173,16 @@ def outcome(
         "predicted": "".join(letters[y_hat]),
         "actual": "".join(letters[y]),
     }
-    return Outcome(columns, said)
+    return Outcome(columns, said, curve(run))
+
+
+def curve(run: Run) -> dict[str, str]:
+    """The history of a training, a number for each epoch; nothing where there were no epochs."""
+    columns = {name: [epoch[name] for epoch in run.history if name in epoch] for name in CURVE}
+    return {name: " ".join(f"{value:.4g}" for value in values) for name, values in columns.items() if values}
 
 
 def record(trial: Trial, outcome: Outcome, store: Store) -> None:
     """Write an outcome under a trial's key."""
     key = dict(zip(KEY, trial.key(), strict=True))
-    store.append(outcome.columns | key, outcome.said, trial.config)
+    store.append(outcome.columns | key, outcome.said, trial.config, outcome.curve)
