@@ -135,9 +135,24 @@ def test_a_class_that_only_one_speaker_has_cannot_be_learned_from_the_others() -
         PROTOCOLS["speaker"].splits(whole.subset(keep), 0)
 
 
-def test_one_recording_under_two_names_is_refused_naming_both() -> None:
+def test_a_recording_that_a_corpus_has_twice_is_tested_twice_and_never_trained_on_meanwhile() -> None:
+    whole = balanced()
+    whole.table.loc[77] = {**whole.table.loc[3], "id": "u077"}
+    apart = 0
+    for seed in range(4):
+        splits = PROTOCOLS["stratified-5"].splits(whole, seed)
+        assert sorted(np.concatenate([split.test for split in splits])) == list(range(len(whole)))
+        for split in splits:
+            if {3, 77} & set(split.test):
+                assert not {3, 77} & set(split.train)
+            apart += len({3, 77} & set(split.test)) == 1
+    assert apart
+
+
+def test_one_recording_under_two_labels_is_refused_naming_both() -> None:
     whole = balanced()
     whole.table.loc[[3, 77], "sha256"] = "same"
+    whole.table.loc[77, "sentence"] = "another"
     with pytest.raises(ProtocolError, match="u003.*u077.*remove") as caught:
         for seed in range(20):  # until they are dealt apart
             PROTOCOLS["stratified-5"].splits(whole, seed)

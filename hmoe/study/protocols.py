@@ -39,10 +39,13 @@ class Protocol:
     deal: Callable[[pd.DataFrame, int], dict[str, tuple[np.ndarray, np.ndarray]]]
 
     def splits(self, corpus: Corpus, seed: int) -> list[Split]:
-        """All folds, each checked. Raises `ProtocolError` if a class has too few utterances or a split leaks."""
-        result = []
+        """All folds, each checked. Raises `ProtocolError` if a class has too few utterances or a split leaks.
+
+        Corpora have recordings twice (RAVDESS has one): whoever is tested leaves its twin out of the training.
+        """
+        result, recording = [], corpus.table[["sha256", "speaker", "emotion", "sentence"]].apply(tuple, axis=1)
         for fold, (train, test) in self.deal(corpus.table, seed).items():
-            split = Split(fold, np.flatnonzero(train), np.flatnonzero(test))
+            split = Split(fold, np.flatnonzero(train & ~recording.isin(recording[test])), np.flatnonzero(test))
             check(split, corpus.table, self)
             result.append(split)
         return result
