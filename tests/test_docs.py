@@ -20,6 +20,7 @@ import typer
 
 from hmoe import __main__ as cli
 from hmoe.base.errors import ConfigError
+from hmoe.base.files import PACKAGE
 from hmoe.corpora import Corpus, audio, load
 from hmoe.corpora.synthetic import make, sentences
 
@@ -56,7 +57,7 @@ def mentioned() -> list[tuple[str, list[str], bool]]:
         for source, whole in [(b.text, True) for b in blocks(page) if b.language in SHELLS] + inline:
             if whole or re.match(r"(make|hmoe) ", source):
                 found += [(page.name, command, whole) for command in commands(source)]
-    for doc in re.findall(r"Example: `(.*)`", Path(cli.__file__).read_text()):
+    for doc in re.findall(r"Example: `(.*)`", "".join(p.read_text() for p in (PACKAGE / "commands").glob("*.py"))):
         found.append(("hmoe --help", shlex.split(doc), True))
     return found
 

@@ -1,0 +1,53 @@
+"""`hmoe bench`: speed, as ratios against named peers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hmoe.commands.options import CorpusName, Device, Root, Workers
+
+app = typer.Typer(help="Measure speed, as ratios against named peers.", no_args_is_help=True)
+
+
+@app.command("scan")
+def bench_scan_command(quick: Annotated[bool, typer.Option(help="Small sizes only.")] = False) -> None:
+    """Time the selective scan against its peers; writes `results/bench/scan.csv`.
+
+    Example: `hmoe bench scan --quick`
+    """
+    from hmoe.bench.scan import bench_scan
+
+    typer.echo(bench_scan(quick=quick).to_string(index=False))
+
+
+@app.command("cost")
+def bench_cost_command(
+    quick: Annotated[bool, typer.Option(help="Short lengths only; stores nothing.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="length, rows or real-time; repeatable.")] = None,
+) -> None:
+    """Time parts against length, count operations, measure the real-time factor; writes `results/bench/cost-*.csv`.
+
+    Example: `hmoe bench cost --quick`
+    """
+    from hmoe.bench.cost import TABLES, bench_cost
+
+    for name, table in bench_cost(quick=quick, only=only or TABLES).items():
+        typer.echo(f"{name}\n{table.to_string(index=False)}\n")
+
+
+@app.command("paper")
+def bench_paper_command(
+    corpus: CorpusName = "synthetic", root: Root = None, device: Device = "cpu", workers: Workers = None,
+    full: Annotated[bool, typer.Option(help="Run every trial (hours) instead of a few steps of each row.")] = False,
+) -> None:  # fmt: skip
+    """Time the whole paper, all rows in 5 folds, extrapolated from a few steps; writes `results/bench/paper.csv`.
+
+    Example: `hmoe bench paper --corpus casia --root /data/casia`
+    """
+    from hmoe.bench.paper import bench_paper
+    from hmoe.study import grid
+
+    data = grid.load(corpus, root, grid.PROFILES["full"])
+    typer.echo(bench_paper(data, device, workers, full).to_string(index=False, float_format="{:.4g}".format))

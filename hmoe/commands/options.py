@@ -1,0 +1,77 @@
+"""What several commands share: options, and how their values are read."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from hmoe.base.errors import ConfigError
+
+
+def usable(device: str | None) -> str | None:
+    """`device`, if torch can compute there; asked before hours of features rather than after."""
+    import torch
+
+    if device is None:
+        return None
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError):  # a device unknown to torch, or one it was built without
+        raise ConfigError("--device", f"got {device!r}", "give cpu, or cuda where torch sees a GPU") from None
+    return device
+
+
+class Format(StrEnum):
+    """How a table is printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+CorpusName = Annotated[str, typer.Option("--corpus", "-c", help="Which corpus; `hmoe corpus names` lists them.")]
+Root = Annotated[
+    Path | None, typer.Option("--root", "-r", help="Its folder or archive; else $HMOE_CASIA and the like.")
+]
+ProfileName = Annotated[str, typer.Option("--profile", "-p", help="`fast` to read along, `full` for the record.")]
+Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda or cuda:1.", callback=usable)]
+Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Processes; default: one a core.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="FIELD=VALUE", help="Change a field of the configuration; repeatable."),
+]
+FormatName = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+
+
+def warn(what: object, *_: object) -> None:
+    """A warning as a line of its own, in the place of Python's two with file and number."""
+    typer.secho(f"hmoe: warning: {' '.join(str(what).split())}", fg="yellow", err=True)
+
+
+def overrides(changes: list[str] | None) -> dict[str, Any]:
+    """`["d_state=64", "augment=[]"]` -> a dict; values are read as YAML."""
+    from hmoe.config import Config
+
+    result = {}
+    for change in changes or []:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError("--set", f"got {change!r}", "write FIELD=VALUE, e.g. --set d_state=64")
+        if name not in (*Config.model_fields, "protocol"):
+            raise ConfigError("--set", f"no field {name!r}", "see `hmoe config` for the fields")
+        try:
+            result[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError("--set", f"got {change!r}", "write YAML, e.g. --set 'augment=[noise]'") from None
+    return result
+
+
+def numbers(seeds: str) -> list[int]:
+    """`"0,1,2"` -> [0, 1, 2]."""
+    if not all(seed.strip().isdecimal() and int(seed) < 2**32 for seed in seeds.split(",")):
+        raise ConfigError("--seeds", f"got {seeds!r}", "write whole numbers below 2^32, e.g. --seeds 0,1,2")
+    return [int(seed) for seed in seeds.split(",")]

@@ -1,0 +1,135 @@
+"""The experiments: configuration, features, trials, tables."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+import yaml
+
+from hmoe.base.errors import ConfigError
+from hmoe.commands.options import (
+    Changes,
+    CorpusName,
+    Device,
+    Format,
+    FormatName,
+    ProfileName,
+    Root,
+    Workers,
+    numbers,
+    overrides,
+    usable,
+)
+
+app = typer.Typer()
+
+
+@app.command("config")
+def config_command(changes: Changes = None) -> None:
+    """Print every field of the configuration with its value.
+
+    Example: `hmoe config --set reading=frames`
+    """
+    from hmoe.config import Config
+
+    config = Config(**overrides(changes))
+    typer.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).strip())
+    typer.echo(f"# key {config.key()}")
+
+
+@app.command("features")
+def features_command(
+    corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", workers: Workers = None,
+    torch_on: Annotated[
+        str | None, typer.Option("--torch", help="By PyTorch on cpu or cuda; else by librosa.", callback=usable)
+    ] = None,
+    changes: Changes = None,
+) -> None:  # fmt: skip
+    """Compute and cache the features of a corpus and of its augmented copies. Starts again where it stopped.
+
+    Trials on a GPU read those of `--torch cuda`, all others those of librosa, the reference.
+
+    Example: `hmoe features --corpus casia --root /data/casia`
+    """
+    from hmoe.study import grid
+    from hmoe.study.experiments import Row
+
+    chosen = grid.profile(profile)
+    config = chosen.config(Row("HMoE-SiMBA"), **overrides(changes))
+    bank = grid.open_bank(grid.load(corpus, root, chosen), config, workers, device=torch_on)
+    typer.echo(f"{len(bank.ids)} utterances, each clean and in {bank.copies} augmented copies")
+
+
+@app.command("run")
+def run_command(
+    experiment: Annotated[str, typer.Argument(help="table2, table3, figure2, figure3, figure4, ..., or all.")],
+    corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", device: Device = "cpu",
+    workers: Workers = None,
+    seeds: Annotated[str | None, typer.Option(help="e.g. 0,1,2; default: the profile's.")] = None,
+    rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; repeatable.")] = None,
+    folds: Annotated[list[str] | None, typer.Option("--fold", help="Only this fold; repeatable.")] = None,
+    backend: Annotated[str, typer.Option(help="loky (this machine) or dask.")] = "loky",
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, with --backend dask.")] = None,
+    changes: Changes = None,
+) -> None:  # fmt: skip
+    """Run the trials of an experiment that are not recorded yet. Stop it at any time; run it again to go on.
+
+    Example: `hmoe run table2 --corpus casia --root /data/casia --seeds 0,1,2`
+    """
+    from hmoe.study import grid
+    from hmoe.study.experiments import EXPERIMENTS
+    from hmoe.study.experiments import experiment as find
+
+    experiments = list(EXPERIMENTS.values()) if experiment == "all" else [find(experiment)]
+    chosen, changed, wanted_seeds = grid.profile(profile), overrides(changes), numbers(seeds) if seeds else None
+    if backend not in ("loky", "dask"):
+        raise ConfigError("--backend", f"got {backend!r}", "give loky or dask")
+    if (backend == "dask") != (scheduler is not None):
+        raise ConfigError("--backend", f"got {backend!r} with --scheduler {scheduler}", "dask needs both, loky neither")
+    data = grid.load(corpus, root, chosen)
+    wanted = grid.trials(experiments, data, chosen, wanted_seeds, rows, device, folds, **changed)
+    records = grid.store_for(corpus, chosen, device)
+    n = grid.run(wanted, data, records, workers, scheduler)
+    typer.echo(f"{n} trainings computed, {len(wanted)} trials recorded under {records.folder}")
+
+
+@app.command("report")
+def report_command(
+    experiment: Annotated[str, typer.Argument(help="table2, table3, figure2, figure3, figure4, ...")],
+    corpus: CorpusName = "casia", profile: ProfileName = "full", format: FormatName = Format.table,
+    changes: Changes = None,
+    device: Annotated[str, typer.Option("--device", "-d", help="Whose trials: cpu or cuda.")] = "cpu",
+) -> None:  # fmt: skip
+    """Print an experiment's table from the records; those of CASIA beside the paper's numbers, with the verdicts.
+
+    `--set` shows the trials that were run with it.
+
+    Example: `hmoe report table3 --corpus casia`
+    """
+    from dataclasses import replace
+
+    from hmoe.study import grid, report
+    from hmoe.study.experiments import experiment as find
+
+    chosen, changed, wanted = find(experiment), overrides(changes), grid.profile(profile)
+    if corpus != "casia":
+        chosen = report.without_paper(chosen)
+    if protocol := changed.pop("protocol", None):
+        chosen = replace(chosen, rows=tuple(replace(row, protocol=protocol) for row in chosen.rows))
+    store = grid.store_for(corpus, wanted, device)
+    found = report.rows(store, chosen, lambda row: wanted.config(row, **changed))
+    table = report.table(found, chosen)
+    if not found:
+        raise ConfigError(store.path(experiment), "holds no trials yet", f"`hmoe run {experiment} --corpus {corpus}`")
+    if format is Format.json:
+        typer.echo(table.to_json(orient="records", indent=1))
+    elif format is Format.csv:
+        typer.echo(table.to_csv(index=False).strip())
+    else:
+        there = table["trials"] > 0
+        shown = table[there].dropna(axis="columns", how="all")
+        typer.echo(shown.to_string(index=False, float_format="{:.2f}".format, na_rep="–"))
+        if not there.all():
+            typer.echo(f"Not recorded yet: {'; '.join(table['row'][~there])}.")
+        typer.echo(report.provenance(store, chosen, found))

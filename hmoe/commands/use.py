@@ -1,0 +1,165 @@
+"""A trained model: train and save it, ask it; and the encoders of PARROT."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hmoe.base.errors import ConfigError
+from hmoe.commands.options import Changes, CorpusName, Device, Format, FormatName, ProfileName, Root, overrides, warn
+
+app = typer.Typer()
+
+
+@app.command("train")
+def train_command(
+    output: Annotated[Path, typer.Argument(help="The folder to write the model to.")],
+    corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", device: Device = "cpu",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0, changes: Changes = None,
+) -> None:  # fmt: skip
+    """Train HMoE-SiMBA on a whole corpus and save it for `hmoe predict`. Taken up where it was cut off.
+
+    Example: `hmoe train my-model --corpus casia --root /data/casia --set reading=frames`
+    """
+    import numpy as np
+
+    from hmoe.base.files import atomic_write
+    from hmoe.base.seeds import stable_seed
+    from hmoe.inputs.batches import Inputs
+    from hmoe.study import grid, protocols
+    from hmoe.study.experiments import Row
+    from hmoe.train import fit
+    from hmoe.use.pretrained import Pretrained, facts, vacant
+
+    chosen = grid.profile(profile)
+    config = chosen.config(Row("HMoE-SiMBA"), **overrides(changes))
+    if config.model != "hmoe-simba" or config.selection == "test":
+        raise ConfigError("--set", "a model for `hmoe predict` is HMoE-SiMBA, and nothing tests it", "use `hmoe run`")
+    if config.by_speaker or "prosody" in config.reading or config.reading == "embeddings":
+        raise ConfigError("--set", "`hmoe predict` hears one recording at a time, and its spectrum", "use `hmoe run`")
+    output = vacant(output)
+    probe = output.with_name(f".{output.name}.tmp")  # what cannot be written is told now, not after training
+    atomic_write(probe, "")
+    probe.unlink()
+    data = grid.load(corpus, root, chosen)
+    about = facts(data, config, grid.store_for(corpus, chosen))
+    inputs = Inputs.of(grid.open_bank(data, config), config, device)
+    rows, held_out = np.arange(len(data)), None
+    if config.selection == "nested":
+        rows, held_out = protocols.validation(rows, data.labels, config.validation_fraction, seed)
+    started = stable_seed(config.key(), seed, device, grid.source_digest(), *data.table["sha256"])
+    model, run = fit(
+        lambda: Pretrained(config, list(data.emotions), about), inputs, data.labels, rows, held_out, config, seed,
+        output.with_name(f".{output.name}.{started:x}.tmp"), progress=True,
+    )  # fmt: skip
+    model.cpu().save(output)
+    judged = "" if held_out is None else f", {100 * run.best[0]:.1f} % of {len(held_out)} held-out utterances"
+    typer.echo(f"epoch {run.best_epoch}{judged}: {output}\n{model.note}")
+
+
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", help="A folder from `hmoe train`, or OWNER/NAME on the Hugging Face Hub.")
+]
+
+
+@app.command("predict")
+def predict_command(
+    recordings: Annotated[list[str], typer.Argument(help="Files; folders; - for standard input (paths, or a WAV).")],
+    model: ModelName = "my-model",
+    format: FormatName = Format.table,
+) -> None:
+    """Say the emotion of recordings, with probabilities and routing weights.
+
+    What cannot be judged is named, and the rest is judged: exit code 1; 2 if nothing could be.
+
+    Example: `hmoe predict --model my-model greeting.wav recordings/`
+    """
+    from hmoe.use import predict as predicting
+    from hmoe.use.pretrained import Pretrained
+
+    said = predicting.answers(Pretrained.load(model), recordings, sys.stdin.buffer)
+    for error in said.refused:
+        typer.secho(f"hmoe: {error}", fg="red", err=True)
+    for one in said.judged:
+        if one.warnings:
+            warn(f"{one.path} is unlike the training corpus: {'; '.join(one.warnings)}")
+    if not said.judged:
+        raise typer.Exit(2)
+    table = said.table()
+    if format is Format.json:
+        typer.echo(said.json())
+    elif format is Format.csv:
+        typer.echo(table.to_csv(index=False, float_format="%.4f").strip())
+        typer.echo(f"hmoe: {said.model.note}", err=True)
+    else:
+        typer.echo(table.drop(columns="warnings").to_string(index=False, float_format="{:.2f}".format))
+        typer.echo(f"\n{said.model.note}")
+    if said.refused:
+        raise typer.Exit(1)
+
+
+@app.command("demo")
+def demo_command(
+    model: ModelName = "my-model",
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 7860,
+) -> None:
+    """Open a page on this machine: record or upload an utterance, see what the model says. Ctrl-C ends it.
+
+    Example: `hmoe demo --model my-model`
+    """
+    from hmoe.use import demo
+    from hmoe.use.pretrained import Pretrained
+
+    page = demo.serve(Pretrained.load(model), port)
+    typer.echo(f"The page: http://{demo.HERE}:{port} (Ctrl-C ends it)")
+    page.block_thread()
+
+
+@app.command("pretrain")
+def pretrain_command(
+    name: Annotated[str, typer.Argument(help="Kind and seed of the encoder: mamba-0, attention-0, mamba-1, ...")],
+    corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full",
+    size: Annotated[str, typer.Option(help="micro, or the published tiny, small, base.")] = "micro",
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    without: Annotated[list[str] | None, typer.Option(help="A speaker to leave out; repeatable.")] = None,
+) -> None:  # fmt: skip
+    """Pre-train an encoder on masked patches of a corpus, whose labels it never reads (micro: about 5 minutes).
+
+    Example: `hmoe pretrain mamba-0 --corpus synthetic`
+    """
+    from hmoe.parrot.encoders import own_path, register
+    from hmoe.parrot.pretraining import pretrain, save_encoder
+    from hmoe.study import grid, store
+
+    kind, dash, seed = name.partition("-")
+    if not dash or not seed.isdecimal():
+        raise ConfigError("name of the encoder", f"got {name!r}", "write KIND-SEED, e.g. mamba-0 or attention-1")
+    data = grid.load(corpus, root, grid.profile(profile))
+    strangers = set(without or ()) - set(data.table["speaker"])
+    if strangers:
+        raise ConfigError("--without", f"no speaker {sorted(strangers)}", f"have {sorted(set(data.table['speaker']))}")
+    data = data.subset(~data.table["speaker"].isin(without or ()))
+    encoder, history = pretrain(data, kind, size, epochs, int(seed), progress=True)
+    facts = {"corpus": corpus, "utterances": str(len(data)), "without": " ".join(without or ()), "seed": seed}
+    facts |= {"epochs": str(epochs), "commit": store.commit(), "date": store.now()}
+    save_encoder(encoder, own_path(name), facts)
+    register(name, history[-1], {"size": size, **facts, "machine": store.machine()})
+    typer.echo(f"loss {history[0]:.3f} to {history[-1]:.3f} (1 is guessing the mean): {own_path(name)}")
+
+
+@app.command("convert-encoder")
+def convert_command(
+    source: Annotated[Path, typer.Argument(help="A published checkpoint of Audio Mamba, e.g. ssam_tiny.pth.")],
+    target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+) -> None:
+    """Make a published Mamba encoder readable for PARROT.
+
+    Example: `hmoe convert-encoder ssam_tiny.pth ssam_tiny.safetensors`
+    """
+    from hmoe.parrot.audio_mamba import convert
+
+    convert(source, target)
+    typer.echo(f"{target}: give it as an encoder, `hmoe run parrot --set 'encoders=[{target}, resemblyzer]'`")
