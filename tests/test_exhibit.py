@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hmoe.base.files import PROJECT
 from hmoe.study.experiments import TABLE_2
 from hmoe_book import exhibit, figures
 
-RESULTS = Path(exhibit.__file__).parent.parent / "results"
+RESULTS = PROJECT / "results"
 
 
 def test_a_table_brings_its_caption_and_record_wherever_it_is_shown() -> None:

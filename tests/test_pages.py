@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hmoe.base.files import PROJECT
 from hmoe.config import Config
 from hmoe.study import claims, report
 from hmoe.study.experiments import experiment
 from hmoe.study.store import Store
 from hmoe_book import pages
 
-PROJECT = Path(pages.__file__).parent.parent
 ENTRIES = pages.entries()
 DEFAULT = json.loads(Config().model_dump_json())
 
@@ -35,7 +35,7 @@ def test_a_switch_is_a_field_whose_default_comes_first(entry: dict) -> None:
 
 
 def test_every_question_that_the_configuration_names_is_on_the_page() -> None:
-    source = (Path(pages.__file__).parent / "config.py").read_text()
+    source = (PROJECT / "hmoe" / "config.py").read_text()
     text = pages.deviations(claims.Records(Store("nothing-recorded")))
     for entry in ENTRIES:
         assert f"## {entry['id']} · " in text
@@ -68,7 +68,7 @@ def test_filling_replaces_what_stands_between_the_marks_and_nothing_else() -> No
 
 
 def test_the_cost_of_the_paper_is_the_one_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded = (Path(pages.__file__).parent.parent / "results" / "bench" / "paper.csv").read_text()
+    recorded = (PROJECT / "results" / "bench" / "paper.csv").read_text()
     monkeypatch.setenv("HMOE_RESULTS", str(tmp_path))
     assert pages.paper_cost() == "Nothing has been recorded yet.\n"
     (tmp_path / "bench").mkdir()

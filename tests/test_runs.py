@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nbformat
 import pandas as pd
 import pytest
 import yaml
 
+from hmoe.base.files import PROJECT
 from hmoe.study.store import Store
 from hmoe_book import build as book
 from hmoe_book import runs
 
-ROOT = Path(book.__file__).parent.parent
+ROOT = PROJECT
 RECORDS = [path for path in runs.records(ROOT / "results") if path.parent.name != "bench"]
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from IPython.display import display
 from pandas.io.formats.style import Styler
 
-from hmoe.base.files import results_dir
+from hmoe.base.files import PROJECT, results_dir
 from hmoe.corpora import Corpus
 from hmoe.study import report
 from hmoe.study.experiments import METRICS, Experiment
@@ -30,7 +30,7 @@ def source(*objects: type | Callable) -> None:
         lines, first = inspect.getsourcelines(item)
         file = Path(inspect.getsourcefile(inspect.unwrap(item)) or "")
         code = textwrap.dedent("".join(lines)).rstrip()
-        where = f"`{file.parent.name}/{file.name}`, lines {first} to {first + len(lines) - 1}"
+        where = f"`{file.relative_to(PROJECT).as_posix()}`, lines {first} to {first + len(lines) - 1}"
         display({"text/markdown": f"{where}:\n\n```python\n{code}\n```", "text/plain": code}, raw=True)
 
 
