@@ -32,12 +32,13 @@ class EinFFT(nn.Module):
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         B, T, D = hidden.shape
-        spectrum = transform(torch.fft.fft2, hidden.reshape(B, T, self.blocks, self.width) + 0j, lengths)
+        dft = None if lengths is None else own_dft(lengths, T, hidden.dtype)
+        spectrum = transform(hidden.reshape(B, T, self.blocks, self.width) + 0j, dft)
         spectrum = on_parts(F.relu, self._layer(spectrum, self.weight_1, self.bias_1))
         spectrum = on_parts(
             partial(F.softshrink, lambd=self.shrinkage), self._layer(spectrum, self.weight_2, self.bias_2)
         )
-        return transform(torch.fft.ifft2, spectrum, lengths).real.reshape(B, T, D)
+        return transform(spectrum, dft, inverse=True).real.reshape(B, T, D)
 
     def _layer(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """A complex product, block by block: (B, T, blocks, width) -> the same shape."""
@@ -49,28 +50,37 @@ def on_parts(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.view_as_complex(function(torch.view_as_real(x)))
 
 
-def transform(fft: Callable[..., Tensor], x: Tensor, lengths: Tensor | None) -> Tensor:
-    """`fft` over (time, block) of each utterance's own frames: padding must not leak into the spectrum.
+def own_dft(lengths: Tensor, T: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(B,) lengths -> (B, T, T) complex: the unitary discrete Fourier transform of each utterance's own frames.
 
-    `x` (B, T, blocks, width), complex. Utterances of equal length go through one call; beyond an utterance's
-    length the result is zero.
+    Zero beyond its length, in rows and columns. Symmetric, so that its inverse is its conjugate.
     """
-    if lengths is None:
-        return _safely(fft, x)
-    out = torch.zeros_like(x)
-    for length in torch.unique(lengths).tolist():
-        rows = (lengths == length).nonzero()[:, 0]
-        out[rows, :length] = _safely(fft, x[rows, :length])
-    return out
+    n, t = lengths[:, None, None], torch.arange(T, device=lengths.device)
+    turns = (t[:, None] * t % n).to(dtype) / n  # the remainder is taken of whole numbers, hence exact
+    own = (t[:, None] < n) & (t < n)
+    return torch.polar(own / n.to(dtype).sqrt(), -2 * torch.pi * turns)
 
 
-def _safely(fft: Callable[..., Tensor], x: Tensor) -> Tensor:
+def transform(x: Tensor, dft: Tensor | None, inverse: bool = False) -> Tensor:
+    """The unitary 2-D transform over (time, block), or its inverse; `x` (B, T, blocks, width), complex.
+
+    With `dft`, that of `own_dft`, over each utterance's own frames: padding must not leak into the spectrum. One
+    product serves all lengths at once, where a Fourier transform for each of them took longer, and made a GPU wait.
+    """
+    fft = torch.fft.ifftn if inverse else torch.fft.fftn
+    if dft is None:
+        return contiguous(fft, x, (1, 2))
+    x = contiguous(fft, x, (2,))
+    return ((dft.conj() if inverse else dft) @ x.flatten(2)).view_as(x)
+
+
+def contiguous(fft: Callable[..., Tensor], x: Tensor, dim: tuple[int, ...]) -> Tensor:
     """`fft` of contiguous memory, forward and backward.
 
     PyTorch 2.13's CPU transform of a permuted tensor, which a block-diagonal product gives, writes beyond its memory at
     some lengths (B = 1, T = 400 among them); the process is then aborted, sooner or later.
     """
-    result = fft(x.contiguous(), dim=(1, 2), norm="ortho")
+    result = fft(x.contiguous(), dim=dim, norm="ortho")
     if result.requires_grad:
         result.register_hook(Tensor.contiguous)  # of its gradient, which is transformed back
     return result

@@ -94,7 +94,7 @@ def _remember(ctx, inputs, output) -> None:
 def _pass_back(ctx, dy: Tensor | None, dlast: Tensor | None, _: Tensor | None) -> tuple:
     u, delta, A, B, C, kept = ctx.saved_tensors
     dy = torch.zeros_like(u) if dy is None else dy
-    dlast = u.new_zeros(u.shape[0], *A.shape) if dlast is None else dlast
+    dlast = u.new_zeros(()).expand(u.shape[0], *A.shape) if dlast is None else dlast
     return *_scan_backward(dy, dlast, u, delta, A, B, C, kept, ctx.implementation), None
 
 

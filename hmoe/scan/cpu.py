@@ -5,14 +5,13 @@ How it works, for a reader who has not met S6. Every (utterance b, channel d, st
     h_t = exp(delta_t A) h_{t-1} + (delta_t u_t) B_t        y_t = sum over n of C_t h_t
 
 where `A` depends on (d, n), `delta` and `u` on (b, d, t), `B` and `C` on (b, n, t). Time is sequential, all else is
-free, so the question is only what lies innermost. Here it is a block of `LANES` channels: they share the scalars
-B_t and C_t, and a CPU computes several channels with one instruction. The loops are, from outside to inside,
+free, so the question is only what lies innermost. Here it is the states: A, B_t, C_t and h lie side by side in memory,
+and a CPU computes 8 or 16 of them with one instruction. The loops are, from outside to inside,
 
-    utterance - block of channels - state n - step t - channel in the block
+    utterance - block of at most 256 states - channel - step t - state in the block
 
-and all that the three inner loops touch, one small record for each step, stays in the cache. The sum over n is a sum
-over passes, so the states themselves are never kept. The backward pass runs the recurrence again, keeps one h and one
-exp(delta A) for each step in the records, and walks back over them:
+and all that the three inner loops touch stays in the cache, so the states themselves are never kept. The backward
+pass runs the recurrence again, keeps h and exp(delta A) of one channel for each step, and walks back over them:
 
     g_t = C_t dy_t + exp(delta_{t+1} A) g_{t+1}         the gradient of h_t
     dC_t = sum over d of dy_t h_t                       dB_t = sum over d of g_t delta_t u_t
@@ -24,7 +23,7 @@ each sum is taken in a fixed order: any number of threads gives the same bits.
 
 Why numba: a C++ extension would need a compiler on the reader's machine. `hmoe bench scan` measures this file beside a
 C loop built by gcc (`results/bench/scan.csv`). LLVM vectorises an inner loop only if it can prove that its arrays do
-not overlap, which is why a record is one flat stretch with fixed offsets.
+not overlap, which is why a step is a record in one flat stretch with fixed offsets, for a block of fixed width.
 """
 
 from __future__ import annotations
@@ -37,34 +36,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 from torch import Tensor
 
-LANES = 32  # channels in a block: 4 AVX2 registers; 16 and 64 measured no better
 LOG2E, LN2 = math.log2(math.e), math.log(2)
 
 # Sums may be reordered so that they vectorise. Never "nnan" or "ninf": not-a-number must come through.
 FASTMATH = {"contract", "reassoc", "arcp", "nsz", "afn"}
 
-# 2^f for |f| <= 1/2, relative error 1e-7: the polynomial through the Chebyshev nodes, highest power first.
-_nodes = np.polynomial.Chebyshev.interpolate(np.exp2, 5, domain=[-0.5, 0.5])
-P0, P1, P2, P3, P4, P5 = (np.float32(c) for c in _nodes.convert(kind=np.polynomial.Polynomial).coef)
+# 2^f = 1 + f q(f) for |f| <= 1/2, relative error 1e-7: q through the Chebyshev nodes, highest power last. In this form
+# 2^0 is 1 exactly, and a slow decay is as slow as it should be.
+Q0, Q1, Q2, Q3, Q4 = (
+    np.float32(c)
+    for c in np.polynomial.Chebyshev.interpolate(lambda f: np.expm1(f * LN2) / f, 4, domain=[-0.5, 0.5 + 1e-9])
+    .convert(kind=np.polynomial.Polynomial)
+    .coef
+)
 # Adding 1.5 * 2^23 to a float32 leaves the nearest integer in its lowest bits.
-ROUND, LOWEST, HIGHEST = np.float32(1.5 * 2**23), np.float32(-127), np.float32(128)
-
-
-@intrinsic
-def _power_of_two(typingctx, rounded):
-    """2^k as float32, its exponent bits put together from the k that adding `ROUND` left in the lowest bits."""
-
-    def generate(context, builder, signature, args):
-        i32 = ir.IntType(32)
-        biased = builder.add(builder.bitcast(args[0], i32), ir.Constant(i32, 127))
-        return builder.bitcast(builder.shl(biased, ir.Constant(i32, 23)), ir.FloatType())
-
-    return types.float32(types.float32), generate
+ROUND, LOWEST, HIGHEST, ONE = np.float32(1.5 * 2**23), np.float32(-126), np.float32(128), np.float32(1)
+EXPONENT = np.int32(23)  # where the exponent's bits begin
 
 
 def exp2(x: float) -> float:
@@ -81,126 +72,125 @@ def _exp2(x):
     def polynomial(x):
         x = LOWEST if x < LOWEST else x  # comparisons that are false for not-a-number, which thus stays
         x = HIGHEST if x > HIGHEST else x
-        rounded = x + ROUND
+        rounded = np.float32(x + ROUND)
         f = x - (rounded - ROUND)
-        return (((((P5 * f + P4) * f + P3) * f + P2) * f + P1) * f + P0) * _power_of_two(rounded)
+        power = np.float32(((((Q4 * f + Q3) * f + Q2) * f + Q1) * f + Q0) * f + ONE)
+        # times 2^k: the k in the lowest bits of `rounded` is added to the exponent's
+        return np.int32(power.view(np.int32) + (rounded.view(np.int32) << EXPONENT)).view(np.float32)
 
     return polynomial
 
 
-# Offsets into the record of a step: LANES numbers each.
-STEP, INPUT, Y = 0, LANES, 2 * LANES  # delta, delta u, y
-FORWARD = 3 * LANES
+def _forward(S: int) -> Callable:
+    """The kernel for blocks of `S` states. Records hold B and C of a step; `own` holds A and h of a channel."""
+    C_T, RECORD = S, 2 * S
+    H = S
+
+    def forward(u, delta, A, B, C, y, last, groups, first, end):
+        """Items `first` to `end`: item i is group i % groups of the channels of utterance i // groups."""
+        L, (D, N) = u.shape[2], A.shape
+        zero = u.dtype.type(0)
+        record, own = np.zeros(L * RECORD, u.dtype), np.zeros(2 * S, u.dtype)
+        for item in range(first, end):
+            b, group = item // groups, item % groups
+            for block in range(0, N, S):
+                states = min(S, N - block)
+                record[:] = zero  # beyond the last state A, B and C are zero
+                for t in range(L):
+                    for j in range(states):
+                        record[t * RECORD + j] = B[b, block + j, t]
+                        record[t * RECORD + C_T + j] = C[b, block + j, t]
+                for d in range(D * group // groups, D * (group + 1) // groups):
+                    own[:] = zero
+                    for j in range(states):
+                        own[j] = A[d, block + j]
+                    for t in range(L):
+                        r = record[t * RECORD : (t + 1) * RECORD]
+                        step = delta[b, d, t]
+                        x, y_t = step * u[b, d, t], zero
+                        for j in range(S):
+                            h_t = exp2(step * own[j]) * own[H + j] + x * r[j]
+                            own[H + j] = h_t
+                            y_t += h_t * r[C_T + j]
+                        y[b, d, t] = y_t if block == 0 else y[b, d, t] + y_t
+                    for j in range(states):
+                        last[b, d, block + j] = own[H + j]
+
+    return forward
 
 
-def _forward(u, delta, A, B, C, y, last, groups, first, end):
-    """Items `first` to `end`: item i is group i % groups of the channels of utterance i // groups. `A` is (N, D)."""
-    L, (N, D) = u.shape[2], A.shape
-    zero = u.dtype.type(0)
-    record = np.empty(L * FORWARD, u.dtype)
-    a, h = np.zeros(LANES, u.dtype), np.zeros(LANES, u.dtype)
-    blocks = (D + LANES - 1) // LANES
-    for item in range(first, end):
-        b, group = item // groups, item % groups
-        for block in range(blocks * group // groups, blocks * (group + 1) // groups):
-            d = block * LANES
-            lanes = min(LANES, D - d)
-            record[:] = zero
-            for j in range(lanes):
-                for t in range(L):
-                    record[t * FORWARD + STEP + j] = delta[b, d + j, t]
-                    record[t * FORWARD + INPUT + j] = delta[b, d + j, t] * u[b, d + j, t]
-            for n in range(N):
-                h[:] = zero
-                for j in range(lanes):
-                    a[j] = A[n, d + j]
-                for t in range(L):
-                    r = record[t * FORWARD : (t + 1) * FORWARD]
-                    b_t, c_t = B[b, n, t], C[b, n, t]
-                    for j in range(LANES):
-                        h_t = exp2(r[STEP + j] * a[j]) * h[j] + r[INPUT + j] * b_t
-                        h[j] = h_t
-                        r[Y + j] += h_t * c_t
-                for j in range(lanes):
-                    last[b, d + j, n] = h[j]
-            for j in range(lanes):
-                for t in range(L):
-                    y[b, d + j, t] = record[t * FORWARD + Y + j]
+def _backward(S: int) -> Callable:
+    """As `_forward`. Records hold B, C, their gradients, and exp(delta A) and h of a channel; `own` A, g and dA.
 
+    Record 0 is the state before the first step, 1 to L are the steps.
+    """
+    C_T, DB, DC, DECAY, H, RECORD = S, 2 * S, 3 * S, 4 * S, 5 * S, 6 * S
+    G, DA = S, 2 * S
 
-# As above; then dy, the sums over n that make du and ddelta, and two that change their meaning on the way back:
-# DECAY is exp(delta A), then the gradient it hands to the step before; STATE is h, then the sum that makes dA.
-DY, SUM_B, SUM_A, DECAY, STATE = (k * LANES for k in range(2, 7))
-BACKWARD = 7 * LANES
+    def backward(dy, dlast, u, delta, A, B, C, du, ddelta, dA, dB, dC, groups, first, end):
+        L, (D, N) = u.shape[2], A.shape
+        zero, ln2 = u.dtype.type(0), u.dtype.type(LN2)
+        record, own = np.zeros((L + 1) * RECORD, u.dtype), np.zeros(3 * S, u.dtype)
+        for item in range(first, end):
+            b, group = item // groups, item % groups
+            for block in range(0, N, S):
+                states = min(S, N - block)
+                record[:] = zero
+                for t in range(L):
+                    for j in range(states):
+                        record[(t + 1) * RECORD + j] = B[b, block + j, t]
+                        record[(t + 1) * RECORD + C_T + j] = C[b, block + j, t]
+                for d in range(D * group // groups, D * (group + 1) // groups):
+                    own[:] = zero
+                    for j in range(states):
+                        own[j] = A[d, block + j]
+                        own[G + j] = dlast[b, d, block + j]
+                    for t in range(L):
+                        r = record[t * RECORD : (t + 2) * RECORD]  # the step before, this step
+                        step, dy_t = delta[b, d, t], dy[b, d, t]
+                        x = step * u[b, d, t]
+                        for j in range(S):
+                            decay = exp2(step * own[j])
+                            h_t = decay * r[H + j] + x * r[RECORD + j]
+                            r[RECORD + DECAY + j] = decay
+                            r[RECORD + H + j] = h_t
+                            r[RECORD + DC + j] += dy_t * h_t
+                    for t in range(L - 1, -1, -1):
+                        r = record[t * RECORD : (t + 2) * RECORD]
+                        step, dy_t, u_t = delta[b, d, t], dy[b, d, t], u[b, d, t]
+                        x, sum_b, sum_a = step * u_t, zero, zero
+                        for j in range(S):
+                            g = own[G + j] + dy_t * r[RECORD + C_T + j]
+                            r[RECORD + DB + j] += g * x
+                            sum_b += g * r[RECORD + j]
+                            g *= r[RECORD + DECAY + j]
+                            own[G + j] = g
+                            w = g * r[H + j]
+                            sum_a += w * own[j]
+                            own[DA + j] += w * step
+                        du_t, ddelta_t = sum_b * step, sum_b * u_t + sum_a * ln2
+                        du[b, d, t] = du_t if block == 0 else du[b, d, t] + du_t
+                        ddelta[b, d, t] = ddelta_t if block == 0 else ddelta[b, d, t] + ddelta_t
+                    for j in range(states):
+                        dA[b, d, block + j] = own[DA + j]
+                for t in range(L):
+                    for j in range(states):
+                        dB[group, b, block + j, t] = record[(t + 1) * RECORD + DB + j]
+                        dC[group, b, block + j, t] = record[(t + 1) * RECORD + DC + j]
 
-
-def _backward(dy, dlast, u, delta, A, B, C, du, ddelta, dA, dB, dC, groups, first, end):
-    """As `_forward`. Record 0 is the state before the first step, 1 to L the steps, L + 1 what comes from behind."""
-    L, (N, D) = u.shape[2], A.shape
-    zero, ln2 = u.dtype.type(0), u.dtype.type(LN2)
-    record = np.empty((L + 2) * BACKWARD, u.dtype)
-    a = np.zeros(LANES, u.dtype)
-    blocks = (D + LANES - 1) // LANES
-    for item in range(first, end):
-        b, group = item // groups, item % groups
-        for block in range(blocks * group // groups, blocks * (group + 1) // groups):
-            d = block * LANES
-            lanes = min(LANES, D - d)
-            record[:] = zero
-            for j in range(lanes):
-                for t in range(L):
-                    r = record[(t + 1) * BACKWARD : (t + 2) * BACKWARD]
-                    r[STEP + j] = delta[b, d + j, t]
-                    r[INPUT + j] = delta[b, d + j, t] * u[b, d + j, t]
-                    r[DY + j] = dy[b, d + j, t]
-            for n in range(N):
-                behind = record[(L + 1) * BACKWARD :]
-                for j in range(lanes):
-                    a[j] = A[n, d + j]
-                    behind[DECAY + j] = dlast[b, d + j, n]
-                    behind[STATE + j] = zero
-                for t in range(L):
-                    r = record[t * BACKWARD : (t + 2) * BACKWARD]  # the step before, this step
-                    b_t = B[b, n, t]
-                    for j in range(LANES):
-                        decay = exp2(r[BACKWARD + STEP + j] * a[j])
-                        r[BACKWARD + DECAY + j] = decay
-                        r[BACKWARD + STATE + j] = decay * r[STATE + j] + r[BACKWARD + INPUT + j] * b_t
-                for t in range(L - 1, -1, -1):
-                    r = record[t * BACKWARD : (t + 3) * BACKWARD]  # the step before, this step, the step after
-                    b_t, c_t = B[b, n, t], C[b, n, t]
-                    db, dc = zero, zero
-                    for j in range(LANES):
-                        g = r[2 * BACKWARD + DECAY + j] + r[BACKWARD + DY + j] * c_t
-                        dc += r[BACKWARD + DY + j] * r[BACKWARD + STATE + j]
-                        db += g * r[BACKWARD + INPUT + j]
-                        r[BACKWARD + SUM_B + j] += g * b_t
-                        g *= r[BACKWARD + DECAY + j]
-                        r[BACKWARD + DECAY + j] = g
-                        w = g * r[STATE + j]
-                        r[BACKWARD + SUM_A + j] += w * a[j]
-                        r[BACKWARD + STATE + j] = r[2 * BACKWARD + STATE + j] + w * r[BACKWARD + STEP + j]
-                    dB[group, b, n, t] += db
-                    dC[group, b, n, t] += dc
-                for j in range(lanes):
-                    dA[b, n, d + j] = record[BACKWARD + STATE + j]
-            for j in range(lanes):
-                for t in range(L):
-                    r = record[(t + 1) * BACKWARD : (t + 2) * BACKWARD]
-                    du[b, d + j, t] = r[SUM_B + j] * r[STEP + j]
-                    ddelta[b, d + j, t] = r[SUM_B + j] * u[b, d + j, t] + r[SUM_A + j] * ln2
+    return backward
 
 
 @functools.cache
-def _compiled(kernel: Callable, arrays: tuple[str, ...], dtype: torch.dtype) -> Callable:
-    """`kernel` for one float type and any strides, so that there is one variant of it to compile and to cache."""
+def _compiled(kernel: Callable, S: int, arrays: tuple[str, ...], dtype: torch.dtype) -> Callable:
+    """`kernel` for one width of block, one float type and any strides: few variants to compile and to cache."""
     number = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
     signature = types.void(*(types.Array(number, int(rank), "A") for rank in arrays), *[types.int64] * 3)
     options = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
     try:
-        return njit([signature], cache=True, **options)(kernel)
+        return njit([signature], cache=True, **options)(kernel(S))
     except RuntimeError:  # no folder that numba may write to: compile in each process anew
-        return njit([signature], **options)(kernel)
+        return njit([signature], **options)(kernel(S))
 
 
 @functools.lru_cache(maxsize=1)
@@ -209,11 +199,11 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="hmoe-scan")
 
 
-def _run(kernel: Callable, tensors: list[Tensor], groups: int) -> None:
+def _run(kernel: Callable, N: int, tensors: list[Tensor], groups: int) -> None:
     """Share the items of `kernel` among as many threads as PyTorch would use; it computes without the GIL."""
     items = tensors[0].shape[0] * groups
     arrays = [tensor.detach().numpy() for tensor in tensors]
-    run = _compiled(kernel, tuple(str(array.ndim) for array in arrays), tensors[0].dtype)
+    run = _compiled(kernel, _width(N), tuple(str(array.ndim) for array in arrays), tensors[0].dtype)
     threads = min(torch.get_num_threads(), items)
     if threads == 1:
         return run(*arrays, groups, 0, items)
@@ -222,9 +212,14 @@ def _run(kernel: Callable, tensors: list[Tensor], groups: int) -> None:
     list(_pool(os.getpid(), threads).map(lambda i: run(*arrays, groups, edges[i], edges[i + 1]), range(parts)))
 
 
+def _width(N: int) -> int:
+    """States in a block: a power of two from 16, one AVX-512 register, to 256."""
+    return min(256, max(16, 1 << (N - 1).bit_length()))
+
+
 def _groups(B: int, D: int) -> int:
-    """Into how many groups to deal the channels of an utterance: 8 items or more, if there are so many blocks."""
-    return min(math.ceil(8 / B), math.ceil(D / LANES))
+    """Into how many groups to deal the channels of an utterance: 8 items or more, of 32 channels or so."""
+    return min(math.ceil(8 / B), math.ceil(D / 32))
 
 
 def kept_shape(u: torch.Size, A: torch.Size) -> tuple[int, ...]:
@@ -234,8 +229,8 @@ def kept_shape(u: torch.Size, A: torch.Size) -> tuple[int, ...]:
 
 def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`y` (B, D, L), the last state (B, D, N), and nothing kept for the backward pass. All of one float type."""
-    y, last = u.new_empty(u.shape), u.new_empty(u.shape[0], *A.shape)
-    _run(_forward, [u, delta, (A * LOG2E).T, B, C, y, last], _groups(*u.shape[:2]))
+    y, last = torch.empty_like(u), u.new_empty(u.shape[0], *A.shape)  # `y` in memory as `u`, so that no copy is made
+    _run(_forward, A.shape[1], [u, delta, A * LOG2E, B, C, y, last], _groups(*u.shape[:2]))
     return y, last, u.new_empty(kept_shape(u.shape, A.shape))
 
 
@@ -244,8 +239,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of `u`, `delta`, `A`, `B`, `C`."""
     groups = _groups(*u.shape[:2])
-    du, ddelta = u.new_empty(u.shape), u.new_empty(u.shape)
-    dA = u.new_empty(u.shape[0], *A.T.shape)
-    dB, dC = (u.new_zeros(groups, *tensor.shape) for tensor in (B, C))
-    _run(_backward, [dy, dlast, u, delta, (A * LOG2E).T, B, C, du, ddelta, dA, dB, dC], groups)
-    return du, ddelta, dA.sum(dim=0).T.contiguous(), dB.sum(dim=0), dC.sum(dim=0)
+    du, ddelta = torch.empty_like(u), torch.empty_like(delta)
+    dA = u.new_empty(u.shape[0], *A.shape)
+    dB, dC = (torch.empty_like(tensor.expand(groups, *tensor.shape)) for tensor in (B, C))
+    _run(_backward, A.shape[1], [dy, dlast, u, delta, A * LOG2E, B, C, du, ddelta, dA, dB, dC], groups)
+    return du, ddelta, dA.sum(dim=0), dB.sum(dim=0), dC.sum(dim=0)
