@@ -56,17 +56,14 @@ class Mamba(nn.Module):
         if T == 1:
             y = self.first_step(x, dt, B, C) * F.silu(z)
         else:
-            wide = torch.promote_types(self.A_log.dtype, torch.float32)  # half precision cannot tell slow decays apart
-            A = -torch.exp(self.A_log.to(wide))
+            A = -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))  # not in halves
             x, dt, B, C, z = (tensor.mT for tensor in (x, dt, B, C, z))  # views: the scan reads any strides
             y = selective_scan(x, dt, A, B, C, self.D, z, self.dt_proj.bias, delta_softplus=True).mT
         return self.out_proj(y)
 
     def convolve(self, x: Tensor) -> Tensor:
         """`conv1d`, causal: (B, T, E) -> the same shape. A sum of shifted products takes half of the time on a CPU."""
-        T, taps = x.shape[1], self.conv1d.weight[:, 0].unbind(1)
-        if T == 1:  # one frame meets the last tap alone
-            return x * taps[-1] + self.conv1d.bias
+        taps = self.conv1d.weight[:, 0].unbind(1)[-(T := x.shape[1]) :]  # one frame meets the last tap alone
         x = F.pad(x, (0, 0, len(taps) - 1, 0))
         return sum((x[:, k : k + T] * tap for k, tap in enumerate(taps)), start=self.conv1d.bias)
 

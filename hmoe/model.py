@@ -82,16 +82,14 @@ class HMoESiMBA(nn.Module):
 
     def parts(self, x: Tensor, lengths: Tensor | None = None, routing: Tensor | None = None) -> dict[str, Tensor]:
         """`routing` (B, K), if given, takes the place of g(x)."""
-        mask = None
-        if lengths is not None and not bool((lengths == x.shape[1]).all()):
-            mask = frame_mask(lengths, x.shape[1])
+        mask = None if lengths is None else frame_mask(lengths, x.shape[1])
         x = self.standardise(x)
         pooled = masked_mean(x, mask)  # F_in, eq. 2–3
         tokens = self.tokens(x)
         H = torch.stack([expert(tokens, mask) for expert in self.experts.values()], dim=1)  # (B, K, T, D)
         g = self.router(pooled) if routing is None else routing  # eq. 6
         H_hmoe = torch.einsum("bk,bktd->btd", g, H)  # eq. 5
-        H_simba = self.simba(H_hmoe, None if mask is None else lengths) if self.simba else H_hmoe
+        H_simba = self.simba(H_hmoe, lengths) if self.simba else H_hmoe
         summary = masked_mean(H_simba, mask)
         named = {"F_in": pooled, "H": H, "g": g, "H_HMoE": H_hmoe, "H_SiMBA": H_simba, "summary": summary}
         return named | {"logits": self.classifier(self.dropout(summary))}

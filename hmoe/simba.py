@@ -35,9 +35,8 @@ class EinFFT(nn.Module):
         dft = None if lengths is None else own_dft(lengths, T, hidden.dtype)
         spectrum = transform(hidden.reshape(B, T, self.blocks, self.width) + 0j, dft)
         spectrum = on_parts(F.relu, self._layer(spectrum, self.weight_1, self.bias_1))
-        spectrum = on_parts(
-            partial(F.softshrink, lambd=self.shrinkage), self._layer(spectrum, self.weight_2, self.bias_2)
-        )
+        shrink = partial(F.softshrink, lambd=self.shrinkage)
+        spectrum = on_parts(shrink, self._layer(spectrum, self.weight_2, self.bias_2))
         return transform(spectrum, dft, inverse=True).real.reshape(B, T, D)
 
     def _layer(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -53,7 +52,7 @@ def on_parts(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def own_dft(lengths: Tensor, T: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """(B,) lengths -> (B, T, T) complex: the unitary discrete Fourier transform of each utterance's own frames.
 
-    Zero beyond its length, in rows and columns. Symmetric, so that its inverse is its conjugate.
+    Zero beyond its length; symmetric, so that its inverse is its conjugate. One product serves all lengths at once.
     """
     n, t = lengths[:, None, None], torch.arange(T, device=lengths.device)
     turns = (t[:, None] * t % n).to(dtype) / n  # the remainder is taken of whole numbers, hence exact
@@ -64,13 +63,11 @@ def own_dft(lengths: Tensor, T: int, dtype: torch.dtype = torch.float32) -> Tens
 def transform(x: Tensor, dft: Tensor | None, inverse: bool = False) -> Tensor:
     """The unitary 2-D transform over (time, block), or its inverse; `x` (B, T, blocks, width), complex.
 
-    With `dft`, that of `own_dft`, over each utterance's own frames: padding must not leak into the spectrum. One
-    product serves all lengths at once, where a Fourier transform for each of them took longer, and made a GPU wait.
+    With `dft`, that of `own_dft`, over each utterance's own frames: padding must not leak into the spectrum.
     """
-    fft = torch.fft.ifftn if inverse else torch.fft.fftn
+    x = contiguous(torch.fft.ifftn if inverse else torch.fft.fftn, x, (1, 2) if dft is None else (2,))
     if dft is None:
-        return contiguous(fft, x, (1, 2))
-    x = contiguous(fft, x, (2,))
+        return x
     return ((dft.conj() if inverse else dft) @ x.flatten(2)).view_as(x)
 
 
