@@ -71,8 +71,8 @@ def test_packing_twice_gives_the_same_file_and_an_archive_packs_into_itself(fold
 
 def test_an_archive_is_checked_as_a_folder_is(tmp_path: Path, small_corpus: Corpus) -> None:
     root = tmp_path / "casia"
-    for sentence in ("201", "202"):
-        audio.write(root / "wangzhe" / "angry" / f"{sentence}.wav", tiny.tone("anger", "ann", 1))
+    for i, sentence in enumerate(("201", "202")):
+        audio.write(root / "wangzhe" / "angry" / f"{sentence}.wav", tiny.tone("anger", "ann", i))
     corpora.pack(corpora.load("casia", root), tmp_path / "casia.zip")
     one, other = corpora.check("casia", root), corpora.check("casia", tmp_path / "casia.zip")
     assert (other.found, other.missing) == (one.found, one.missing)

@@ -6,7 +6,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hmoe.base.errors import AudioError, CorpusError
-from hmoe.corpora import COLUMNS, Corpus, audio, check, checking, load, manifest, names, pack, state, stats
+from hmoe.corpora import COLUMNS, Corpus, audio, check, checking, load, manifest, names, pack, state, stats, totals
 from hmoe.corpora.casia import SPEAKERS, grammar
+from hmoe.corpora.grammars import savee
 from hmoe.corpora.labels import COMMON, NAMES, emotion
-from hmoe.corpora.table import scan, tabulate
+from hmoe.corpora.table import CorpusWarning, files, scan, tabulate
 
 CASIA = ("angry", "sad", "happy", "neutral", "fear", "surprise")
 RATE = 16_000
@@ -132,7 +133,6 @@ def test_the_same_table_from_other_layouts(casia: Path, tmp_path: Path, name: Ca
     [
         ("lisi/angry/201.wav", "unknown speaker 'lisi'; known are liuchanhg, wangzhe, zhaoquanyin, ZhaoZuoxiang"),
         ("wangzhe/bored stiff/201.wav", "unknown emotion 'bored stiff'; rename it to one of anger, sadness, "),
-        ("wangzhe/angry/copy of 201.wav", "not named as CASIA is; rename it to SPEAKER/EMOTION/201.wav or"),
         ("angry/203-happy-wangzhe.wav", "'happy' lies in the folder 'angry'; move or rename it"),
         ("misc/203-happy-wangzhe.wav", "unknown emotion 'misc'; rename it"),
         ("angry/203-angry-lisi.wav", "unknown speaker 'lisi'; known are"),
@@ -258,15 +258,15 @@ OTHERS = {
     "ravdess": (
         {
             "Actor_12/03-01-06-01-02-01-12.wav": ("03-01-06-01-02-01-12", "12", "fear", "02"),
-            "Actor_01/03-02-02-02-01-02-01.wav": ("03-02-02-02-01-02-01", "01", "calm", "01"),
+            "Actor_01/03-01-02-02-01-02-01.wav": ("03-01-02-02-01-02-01", "01", "calm", "01"),
         },
         "Actor_12/03-01-09-01-02-01-12.wav",
     ),
     "savee": (
         {
-            "AudioData/DC/sa01.wav": ("DC_sa01", "DC", "sadness", "sa01"),
+            "AudioData/DC/sa01.wav": ("DC_sa01", "DC", "sadness", "common-01"),
             "AudioData/KL/a15.wav": ("KL_a15", "KL", "anger", "a15"),
-            "JE_su03.wav": ("JE_su03", "JE", "surprise", "su03"),
+            "JE_su03.wav": ("JE_su03", "JE", "surprise", "common-03"),
         },
         "AudioData/DC/x01.wav",
     ),
@@ -328,9 +328,13 @@ def test_a_loader_takes_each_kind_of_file_that_can_be_read(casia: Path, kind: st
         assert other.table["sha256"].tolist() == wav.table["sha256"].tolist()
 
 
-def test_a_recording_that_is_there_in_two_kinds_is_one_line(casia: Path) -> None:
-    path = casia / "wangzhe" / "angry" / "201.wav"
+def test_a_recording_that_is_there_in_two_kinds_is_taken_once_if_it_is_the_same(casia: Path) -> None:
+    path, before = casia / "wangzhe" / "angry" / "201.wav", load("casia", casia).table
     soundfile.write(path.with_suffix(".flac"), audio.read(path), RATE)
+    with pytest.warns(CorpusWarning, match="passed over 1 file: 1 bit-identical to another .*201"):
+        corpus = load("casia", casia)
+    pd.testing.assert_frame_equal(corpus.table.drop(columns="path"), before.drop(columns="path"))
+    soundfile.write(path.with_suffix(".mp3"), audio.read(path), RATE)
     with pytest.raises(CorpusError, match="'wangzhe-anger-201' is also .*201.*; remove one of the two"):
         load("casia", casia)
 
@@ -376,8 +380,13 @@ def test_a_csv_manifest_with_all_columns_and_with_the_fewest(tmp_path: Path) -> 
     [
         (b"file,label\na.wav,angry\n", "has the columns file, label; needs at least path and emotion"),
         (b"path;emotion\na.wav;angry\n", "has the columns path;emotion; needs at least path and emotion, with a comma"),
-        (b"", "not a CSV file (No columns to parse from file); save it"),
-        (b'path,emotion\na,b,c,d\n"', "not a CSV file ("),
+        (b"", "has the columns nothing; needs at least path and emotion"),
+        (b"path,emotion\na,b,c,d\n", "line 2: 4 cells for 2 columns; remove a comma, or write quotes"),
+        (b"path,emotion,speaker\na.wav,anger,f2,\n", "line 2: 4 cells for 3 columns; "),
+        (b'path,emotion\n\na.wav,anger\n"', "line 4: not a CSV file ("),
+        (b"path,emotion\na.wav,anger\n\n\nb.wav,anger\n", "line 5: no such file b.wav"),
+        (b'path,emotion,note\na.wav,anger,"two\nlines"\nb.wav,anger,\n', "line 4: no such file b.wav"),
+        (b"path,emotion,emotion\na.wav,anger,fear\n", "has the column emotion 2 times; keep one of them"),
         (b"path,emotion\na.wav,\xff\xfe\n", "not a CSV file ("),
         (b"path,emotion\na.wav,angry\na.wav,meh\n", "line 3: unknown emotion 'meh'; rename it to one of"),
         (b"path,emotion\na.wav,\n", "line 2: unknown emotion ''; rename"),
@@ -393,6 +402,189 @@ def test_a_csv_manifest_that_does_not_fit_is_one_line(tmp_path: Path, text: byte
     with pytest.raises(CorpusError) as caught:
         load("csv", tmp_path / "list.csv")
     assert expected in message(caught)
+
+
+def test_a_csv_manifest_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    """With commas behind every line, blank lines, or in UTF-16."""
+    speak(tmp_path / "a.wav")
+    text = "path,emotion,speaker,,\r\n\r\na.wav,anger,ann,,\r\n,,,,\r\n"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "list.csv").write_bytes(text.encode(encoding))
+        assert load("csv", tmp_path / "list.csv").table[["emotion", "speaker"]].values.tolist() == [["anger", "ann"]]
+
+
+def listed(folder: Path, rows: list[tuple[str, str]]) -> Path:
+    """A CSV file of (speaker, sentence), a recording each."""
+    lines = ["path,emotion,speaker,sentence"]
+    for i, (speaker, sentence) in enumerate(rows):
+        speak(folder / f"{i}.wav")
+        lines.append(f'{i}.wav,anger,"{speaker}","{sentence}"')
+    (folder / "list.csv").write_text("\n".join(lines), "utf-8")
+    return folder / "list.csv"
+
+
+SAME = ["f2 ", "F2", "f2", "f２", "f2\n", "\u200bf2", " f2", "f2\u00a0"]
+
+
+def test_a_speaker_is_one_however_the_name_is_written(tmp_path: Path) -> None:
+    with pytest.warns(CorpusWarning, match="taken for one speaker: .*'f2'"):
+        table = load("csv", listed(tmp_path, [(name, name) for name in [*SAME, "f2"]])).table
+    assert set(table["speaker"]) == {"f2"}  # the most frequent spelling
+    assert table["sentence"].nunique() == 1
+
+
+def test_one_spelling_is_kept_and_accents_of_a_mac_are_the_same(tmp_path: Path) -> None:
+    table = load("csv", listed(tmp_path, [("André", "a"), ("Andre\u0301", "b"), ("ＬＩ", "c")])).table
+    assert table["speaker"].nunique() == 2 and "ＬＩ" in set(table["speaker"])
+
+
+def test_speakers_with_nearly_one_name_are_reported_and_kept_apart(tmp_path: Path) -> None:
+    with pytest.warns(CorpusWarning, match="nearly the same: 'f-2' and 'f02' and 'f2'$"):
+        table = load(
+            "csv", listed(tmp_path, [("f2", "a"), ("f-2", "b"), ("f02", "c"), ("f3", "d"), ("f12", "e")])
+        ).table
+    assert table["speaker"].nunique() == 5
+
+
+def test_no_name_that_is_accepted_has_a_line_break_or_is_empty(tmp_path: Path) -> None:
+    table = load("csv", listed(tmp_path, [("f2\nx", "a\rb"), ("\t", "\u200b"), ("\x07", "\x00x")])).table
+    assert set(table["speaker"]) == {"f2 x", "unknown"}
+    assert (
+        not table[["id", "speaker", "sentence"]].apply(lambda names: names.str.contains(r"[\x00-\x1f]")).any(axis=None)
+    )
+    assert (table[["id", "speaker", "sentence"]] != "").all(axis=None)
+
+
+# --- corpora as they are found
+
+
+def test_a_mirror_that_holds_every_file_twice_is_the_corpus_and_a_warning(tmp_path: Path) -> None:
+    names = ["03-01-05-01-01-01-02.wav", "03-01-05-01-02-01-02.wav"]
+    root = tree(tmp_path, [f"Actor_02/{name}" for name in names])
+    before = load("ravdess", root)
+    shutil.copytree(root / "Actor_02", root / "mirror" / "Actor_05")
+    with pytest.warns(CorpusWarning, match="passed over 2 files: 2 bit-identical to another") as said:
+        corpus = load("ravdess", root)
+    assert len(said) == 1
+    pd.testing.assert_frame_equal(corpus.table, before.table)
+    assert len(corpus.passed_over["bit-identical to another"]) == 2
+    report = check("ravdess", root)
+    assert len(report.duplicates) == 2 and not report.ok
+    speak(root / "other" / names[0])
+    with pytest.raises(CorpusError, match="'03-01-05-01-01-01-02' is also .*; remove one of the two"):
+        load("ravdess", root)
+
+
+def test_three_copies_of_one_recording_are_one_and_not_all_well(tmp_path: Path) -> None:
+    path = speak(tmp_path / "ann" / "anger" / "a.wav")
+    for copy in ("b.wav", "copy of a.wav"):
+        shutil.copy(path, path.with_name(copy))
+    report = check("folder", tmp_path)
+    assert len(report.duplicates) == 2 and not report.ok
+    with pytest.warns(CorpusWarning, match="2 bit-identical"):
+        assert len(load("folder", tmp_path)) == 1
+
+
+def test_what_a_corpus_has_published_under_two_names_is_there_twice_and_said(tmp_path: Path) -> None:
+    path = speak(tmp_path / "03-01-03-01-02-01-07.wav")
+    shutil.copy(path, tmp_path / "03-01-03-01-02-02-07.wav")
+    corpus = load("ravdess", tmp_path)
+    assert len(corpus) == 2 and not corpus.passed_over
+    assert totals(corpus)[-1] == "published twice: 03-01-03-01-02-01-07 = 03-01-03-01-02-02-07"
+    report = check("ravdess", tmp_path)
+    assert report.ok and len(report.twins) == 1
+
+
+def test_one_recording_with_two_emotions_is_an_error(tmp_path: Path) -> None:
+    path = speak(tmp_path / "anger" / "a.wav")
+    (tmp_path / "sad").mkdir()
+    shutil.copy(path, tmp_path / "sad" / "b.wav")
+    with pytest.raises(CorpusError, match="sadness, and the same recording as .*a.wav, which is anger; remove one"):
+        load("folder", tmp_path)
+
+
+def test_files_that_do_not_fit_the_tree_are_passed_over_with_one_warning(casia: Path) -> None:
+    before = load("casia", casia)
+    strays = [casia / "test.wav", casia / "wangzhe" / "angry" / "copy of 201.wav", casia / "notes" / "a.wav"]
+    for stray in strays:
+        speak(stray)
+    with pytest.warns(CorpusWarning, match="passed over 3 files: 3 not named as .*notes/a.wav, test.wav") as said:
+        corpus = load("casia", casia)
+    assert len(said) == 1
+    pd.testing.assert_frame_equal(corpus.table, before.table)
+    assert len(check("casia", casia).extra) == 3
+
+
+@pytest.mark.parametrize("kind", ["m4a", "opus", "wma", "aac", "amr", "MP4"])
+def test_recordings_of_a_kind_that_is_not_read_are_counted_and_named(casia: Path, kind: str) -> None:
+    for number in (203, 204):
+        (casia / "wangzhe" / "angry" / f"{number}.{kind}").write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(99))
+    with pytest.warns(CorpusWarning, match=f"2 of a kind that is not read: convert to WAV .*203.{kind}.*204.{kind}"):
+        assert len(load("casia", casia)) == 48
+    report = check("casia", casia)
+    assert len(report.unread) == 2 and not report.ok
+
+
+def test_other_containers_are_read_where_they_can_be(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).uniform(-0.3, 0.3, RATE)
+    (tmp_path / "sad").mkdir()
+    for i, (suffix, kind) in enumerate({"opus": "OGG", "aiff": "AIFF", "w64": "W64", "au": "AU", "caf": "CAF"}.items()):
+        subtype = "OPUS" if suffix == "opus" else "PCM_16"
+        soundfile.write(tmp_path / "sad" / f"{i}.{suffix}", np.roll(samples, i), RATE, format=kind, subtype=subtype)
+    assert len(load("folder", tmp_path)) == 5
+
+
+def test_of_ravdess_speech_is_taken_once_and_song_and_video_are_said(tmp_path: Path) -> None:
+    root = tree(tmp_path, ["Actor_01/03-01-05-01-01-01-01.wav", "Actor_01/03-02-05-01-01-01-01.wav"])
+    shutil.copy(root / "Actor_01" / "03-01-05-01-01-01-01.wav", root / "Actor_01" / "01-01-05-01-01-01-01.wav")
+    speak(root / "Actor_01" / "02-01-05-01-01-01-01.wav")
+    with pytest.warns(CorpusWarning, match="2 the sound of a video.* 1 song, not speech"):
+        assert load("ravdess", root).table["id"].tolist() == ["03-01-05-01-01-01-01"]
+    report = check("ravdess", root)
+    assert sorted(map(len, report.passed_over.values())) == [1, 2]
+    assert any("song" in line for line in report.lines())
+    (root / "Actor_01" / "03-01-05-01-01-01-01.wav").unlink()
+    with pytest.raises(CorpusError, match="the sound of a video"):
+        load("ravdess", root)
+
+
+def test_no_two_folds_of_savee_share_a_sentence(tmp_path: Path) -> None:
+    """3 sentences are common to all emotions, and 12 neutral ones are the others' own."""
+    codes = {"a": 15, "d": 15, "f": 15, "h": 15, "n": 30, "sa": 15, "su": 15}
+    said = {
+        code: [savee(PurePath(f"DC/{code}{i:02d}.wav")).sentence for i in range(1, n + 1)] for code, n in codes.items()
+    }
+    assert len({tuple(sentences[:3]) for sentences in said.values()}) == 1
+    own = {sentence for code, sentences in said.items() if code != "n" for sentence in sentences[3:5]}
+    assert set(said["n"][3:]) == own
+    generic = [sentence for code, sentences in said.items() if code != "n" for sentence in sentences[5:]]
+    assert len(set(generic)) == 60 and not set(generic) & {*own, *said["n"]}
+
+
+def test_links_are_followed_once_and_never_upward(tmp_path: Path) -> None:
+    root = tree(tmp_path / "corpus", ["ann/anger/a.wav"])
+    outside = tree(tmp_path / "disk", ["bob/anger/b.wav", "bob/anger/c.wav"])
+    here = root / "ann" / "anger"
+    for name, target in {"up": "..", "self": "../anger", "root": "../../..", "disk": "/"}.items():
+        (here / name).symlink_to(target)
+    (here / "again.wav").symlink_to("a.wav")
+    (root / "bob").symlink_to(outside / "bob")
+    (root / "twice").symlink_to(outside / "bob")
+    (here / "linked.wav").symlink_to(outside / "bob" / "anger" / "c.wav")
+    assert [path.relative_to(root).as_posix() for path in files(root)] in (
+        ["ann/anger/a.wav", "bob/anger/b.wav", "bob/anger/c.wav"],
+        ["ann/anger/a.wav", "ann/anger/linked.wav", "bob/anger/b.wav"],
+    )
+    with pytest.warns(CorpusWarning, match="links lead out of it: .* -> "):
+        load("folder", root)
+    assert check("folder", root).links
+
+
+def test_stats_and_check_say_what_there_is(casia: Path) -> None:
+    lines = totals(load("casia", casia))
+    assert lines[0].startswith("48 utterances, 6 emotions, 4 speakers, 2 sentences, ")
+    assert len(lines) == 7 and lines[1].startswith("anger: 8 utterances, ")
+    assert check("folder", casia).content == lines[0]
 
 
 # --- a copy against its manifest

@@ -44,20 +44,23 @@ def corpus_check(name: str, root: Annotated[Path | None, typer.Argument()] = Non
     from hmoe import corpora
 
     report = corpora.check(name, root)
-    typer.echo("\n".join(report.lines()))
+    summary, *lines = report.lines()
+    typer.echo("\n".join([summary, report.content, *lines]))
     if not report.ok:
         raise typer.Exit(1)
 
 
 @app.command("stats")
 def corpus_stats(name: str, root: Annotated[Path | None, typer.Argument()] = None) -> None:
-    """Utterances and seconds for each speaker and emotion.
+    """Utterances and seconds for each speaker and emotion, the totals, and how many files were passed over and why.
 
     Example: `hmoe corpus stats synthetic`
     """
     from hmoe import corpora
 
-    typer.echo(corpora.stats(corpora.load(name, root)).to_string(index=False, float_format="{:.2f}".format))
+    corpus = corpora.load(name, root)
+    typer.echo(corpora.stats(corpus).to_string(index=False, float_format="{:.2f}".format))
+    typer.echo("\n".join(["", *corpora.totals(corpus)]))
 
 
 @app.command("pack")

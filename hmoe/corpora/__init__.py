@@ -25,7 +25,7 @@ from hmoe.corpora.table import COLUMNS, Corpus, Grammar, Utterance, files, scan,
 
 __all__ = [
     "COLUMNS", "CheckReport", "Corpus", "Utterance", "check", "load", "names", "pack", "state", "stats",
-    "synthetic_root",
+    "synthetic_root", "totals",
 ]  # fmt: skip
 
 GRAMMARS: dict[str, Grammar] = {
@@ -61,7 +61,8 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Corpus:
         return tabulate(name, root, read_listing(root))
     if name == "synthetic":
         make(root)
-    corpus = tabulate(name, root, scan(root, GRAMMARS[name]))
+    passed_over: dict[str, list[str]] = {}
+    corpus = tabulate(name, root, scan(root, GRAMMARS[name], passed_over), passed_over)
     if name == "synthetic" and checking.manifest(corpus) != (root / MARKER).read_text():
         raise CorpusError(root, "is not as it was made", "remove it, and it will be made again")
     return corpus
@@ -122,6 +123,17 @@ def stats(corpus: Corpus) -> pd.DataFrame:
     table = corpus.table.assign(emotion=pd.Categorical(corpus.table["emotion"], list(corpus.emotions), ordered=True))
     grouped = table.groupby(["speaker", "emotion"], observed=True)["seconds"]
     return grouped.agg(utterances="count", min="min", mean="mean", max="max").reset_index()
+
+
+def totals(corpus: Corpus) -> list[str]:
+    """In a line each: the whole, each emotion, and how many files were passed over for what reason."""
+    lines = [checking.described(corpus.table)]
+    for emotion in corpus.emotions:
+        table = corpus.table[corpus.table["emotion"] == emotion]
+        lines.append(f"{emotion}: {len(table)} utterances, {table['seconds'].sum():.1f} s")
+    lines += [f"passed over: {len(items)} {reason}" for reason, items in corpus.passed_over.items()]
+    twins = corpus.table[corpus.table.duplicated("sha256", keep=False)].groupby("sha256")["id"]
+    return lines + [f"published twice: {' = '.join(ids)}" for _, ids in twins]
 
 
 def _root(name: str, root: str | os.PathLike[str] | None) -> Path:

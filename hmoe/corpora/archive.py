@@ -66,9 +66,12 @@ def _compact(path: Path, flac: Path) -> Path:
 def load(name: str, file: Path) -> Corpus:
     """The corpus in an archive: the table and the samples that were packed. CorpusError for anything else."""
     listing = unpack(name, file) / TABLE
-    corpus = tabulate(name, file, read_listing(listing))
-    packed = pd.read_csv(listing, dtype=str, keep_default_na=False).sort_values("id")["sha256"]
-    if list(packed) != list(corpus.table["sha256"]):
+    try:
+        corpus = tabulate(name, file, read_listing(listing))
+    except CorpusError as error:
+        raise CorpusError(file, f"other samples than were packed ({error.what})", "pack the corpus again") from None
+    packed = pd.read_csv(listing, dtype=str, keep_default_na=False).set_index("id")["sha256"]
+    if list(packed.get(corpus.table["id"], [])) != list(corpus.table["sha256"]):
         raise CorpusError(file, "other samples than were packed", "pack the corpus again")
     return corpus
 

@@ -1,4 +1,8 @@
-"""CASIA: 4 speakers x 6 emotions x the same 50 sentences (201-250), as it lies on people's disks."""
+"""CASIA: 4 speakers x 6 emotions x the same 50 sentences (201-250), as it lies on people's disks.
+
+That a number is one sentence, whoever says it in whatever emotion, is what its publisher says of these 50 (Institute of
+Automation, Chinese Academy of Sciences: CASIA Chinese emotional corpus, part with the same texts).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from pathlib import PurePath
 
 from hmoe.base.errors import CorpusError
 from hmoe.corpora.labels import emotion
-from hmoe.corpora.table import Utterance
+from hmoe.corpora.table import Misfit, Utterance
 
 SPEAKERS = {name.lower(): name for name in ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang")}
 
@@ -22,7 +26,7 @@ def grammar(path: PurePath) -> Utterance:
     elif re.fullmatch(r"\d{3}", path.stem) and len(path.parts) >= 3:
         sentence, label, speaker = path.stem, path.parts[-2], path.parts[-3]
     else:
-        raise CorpusError(
+        raise Misfit(
             path,
             "not named as CASIA is",
             "rename it to SPEAKER/EMOTION/201.wav or EMOTION/201-angry-SPEAKER.wav, or remove it",

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-
 from hmoe.base.errors import CorpusError
+from hmoe.corpora.identities import clean
 from hmoe.corpora.labels import emotion
 from hmoe.corpora.table import Utterance
 
 OPTIONAL = ("id", "speaker", "sentence")
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_listing(file: Path) -> Iterator[tuple[Path, Utterance]]:
     """Every line's file and what the line says of it; paths are relative to the CSV file's directory.
 
     An id that is not given is the path, a speaker "unknown", a sentence the file's name. CorpusError, naming the
-    line, for a missing column or value, or an unknown emotion.
+    line, for a missing column or value, a cell too many, or an unknown emotion.
     """
-    try:
-        lines = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:  # ValueError: pandas' parser, and bytes that are not UTF-8
-        raise CorpusError(file, f"not a CSV file ({str(error).splitlines()[0]})", "save it as UTF-8 CSV") from None
-    lines.columns = lines.columns.str.strip().str.casefold()
-    if not {"path", "emotion"} <= set(lines.columns):
-        found = ", ".join(lines.columns)
+    lines = _lines(file)
+    _, header = next(lines, (1, []))
+    columns = [name.strip().casefold() for name in header]
+    if not {"path", "emotion"} <= set(columns):
+        found = ", ".join(columns) or "nothing"
         raise CorpusError(
             file, f"has the columns {found}", "needs at least path and emotion, with a comma between them"
         )
-    if not len(lines):
-        raise CorpusError(file, "no utterances found", "write a line for each recording")
-    for number, line in enumerate(lines.to_dict("records"), start=2):
-        where = f"{file} line {number}"
+    for name in ("path", "emotion", *OPTIONAL):
+        if columns.count(name) > 1:
+            raise CorpusError(file, f"has the column {name} {columns.count(name)} times", "keep one of them")
+    empty = True
+    for number, cells in lines:
+        empty, where = False, f"{file} line {number}"
+        if len(cells) > len(columns):
+            what = f"{len(cells)} cells for {len(columns)} columns"
+            raise CorpusError(where, what, "remove a comma, or write quotes around a cell that holds one")
+        line = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
         if not line["path"]:
             raise CorpusError(where, "has no path", "name an audio file or remove the line")
         path = Path(line["path"])
@@ -42,5 +49,28 @@ def read_listing(file: Path) -> Iterator[tuple[Path, Utterance]]:
                 where, f"no such file {path}", "give its path as seen from the folder of the CSV file, or in full"
             )
         usual = {"id": path.with_suffix("").as_posix().replace("/", "-"), "speaker": "unknown", "sentence": path.stem}
-        given = {column: line.get(column) or usual[column] for column in OPTIONAL}
-        yield file.parent / path, Utterance(emotion=emotion(line["emotion"], where), **given)
+        given = {column: clean(line.get(column, "")) or usual[column] for column in OPTIONAL}
+        yield file.parent / path, Utterance(emotion=emotion(line.get("emotion", ""), where), **given)
+    if empty:
+        raise CorpusError(file, "no utterances found", "write a line for each recording")
+
+
+def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each line that has any, with the number of the line where it begins, from 1."""
+    try:
+        content = file.read_bytes()
+        text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise _refused(file, str(error)) from None
+    reader, begin = csv.reader(io.StringIO(text, newline=""), strict=True), 1
+    try:
+        for cells in reader:
+            if any(map(str.strip, cells)):
+                yield begin, cells
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise _refused(f"{file} line {begin}", str(error)) from None
+
+
+def _refused(where: object, why: str) -> CorpusError:
+    return CorpusError(where, f"not a CSV file ({why})", "save it as UTF-8 CSV")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-import soundfile
 
 from hmoe.corpora import audio
 from hmoe.inputs.bank import CORPUS_RATE
@@ -20,19 +19,19 @@ SAID = {
 """What is compared, and its unit."""
 
 
-def measure(path: str | Path) -> dict[str, float]:
-    """What is compared of one recording. AudioError as `audio.read` has it.
+def measure(recording: str | Path | audio.Recording) -> dict[str, float]:
+    """What is compared of one recording, decoded at the rate of a corpus. AudioError as `audio.read` has it.
 
     `level` is the root mean square in dB of full scale. `snr` is how far the loud frames (25 ms, their 95th
     percentile) stand above the quiet ones (5th percentile) in dB: an estimate that takes the pauses for the noise, and
     so is too low for speech without any. `seconds`, and `rate` of the file in Hz.
     """
-    samples = audio.read(path, CORPUS_RATE)
+    samples, rate = recording if isinstance(recording, audio.Recording) else audio.decode(recording, CORPUS_RATE)
     frames = librosa.feature.rms(y=samples, frame_length=400, hop_length=160)[0]
     quiet, loud = np.percentile(20 * np.log10(np.maximum(frames, FLOOR)), (5, 95))
     level = 20 * np.log10(max(np.sqrt(np.mean(samples.astype(float) ** 2)), FLOOR))
     found = {"level": level, "snr": loud - quiet, "seconds": len(samples) / CORPUS_RATE}
-    return {name: round(float(value), 1) for name, value in found.items()} | {"rate": soundfile.info(path).samplerate}
+    return {name: round(float(value), 1) for name, value in found.items()} | {"rate": rate}
 
 
 def ranges(paths: Iterable[str | Path]) -> dict[str, list[float]]:
@@ -44,7 +43,13 @@ def ranges(paths: Iterable[str | Path]) -> dict[str, list[float]]:
 
 
 def unlike(found: Mapping[str, float], known: Mapping[str, Sequence[float]]) -> list[str]:
-    """What lies outside the ranges of the training corpus, each in some words; nothing where they are not known."""
+    """What lies outside the ranges of the training corpus, each in some words; nothing where they are not known.
+
+    A model reads what is left of a recording at the rate of a corpus, so no rate counts for more than that.
+    """
+    if "rate" in known:
+        known = {**known, "rate": [min(rate, CORPUS_RATE) for rate in known["rate"]]}
+        found = {**found, "rate": min(found["rate"], CORPUS_RATE)}
     return [
         f"{words} {found[name]:g} {unit} ({_span(*known[name])} in training)"
         for name, (words, unit) in SAID.items()

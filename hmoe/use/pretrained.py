@@ -111,23 +111,25 @@ class Pretrained(
             why = " ".join(str(error).split())[:200]
             raise ConfigError(name, f"not a model of this project ({why})", REMEDY) from None
 
-    def judge(self, path: str | Path) -> Judgement:
-        """The emotion of one recording. Raises `AudioError` for what cannot be judged."""
-        samples = audio.read(path, CORPUS_RATE)  # and no more of it than a corpus has
+    def judge(self, recording: str | Path | bytes) -> Judgement:
+        """The emotion of one recording: a path, or the content of a file. `AudioError` for what cannot be judged."""
+        path = "standard input" if isinstance(recording, bytes) else str(recording)
+        found = audio.decode(recording, CORPUS_RATE)  # and no more of it than a corpus has
+        samples = found.samples
         x = self._input(heard(samples, self.config), path)
         with torch.no_grad():
             parts = self.parts(x)
         p = parts["logits"].softmax(-1)[0].tolist()
         return Judgement(
-            str(path),
+            path,
             self.emotions[int(np.argmax(p))],
             dict(zip(self.emotions, p, strict=True)),
             dict(zip(self.config.experts, parts["g"][0].tolist(), strict=True)),
             len(samples) / CORPUS_RATE,
-            likeness.unlike(likeness.measure(path), self.about.get("ranges", {})),
+            likeness.unlike(likeness.measure(found), self.about.get("ranges", {})),
         )
 
-    def _input(self, frames: np.ndarray, path: str | Path) -> torch.Tensor:
+    def _input(self, frames: np.ndarray, path: str) -> torch.Tensor:
         """(T, D) -> (1, T', D') in the model's reading."""
         if not np.isfinite(frames).all():
             raise AudioError(path, "features that are not finite", "check the recording")
