@@ -57,7 +57,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def commands(group: typer.Typer, *names: str) -> list[tuple[str, ...]]:
     own = [(*names, command.name) for command in group.registered_commands]
-    return own + [path for g in group.registered_groups for path in commands(g.typer_instance, *names, g.name)]
+    below = [(g.typer_instance, [g.name] if isinstance(g.name, str) else []) for g in group.registered_groups]
+    return own + [path for typer_instance, name in below for path in commands(typer_instance, *names, *name)]
 
 
 @pytest.mark.parametrize("path", commands(cli.app), ids=" ".join)
