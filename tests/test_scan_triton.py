@@ -24,16 +24,10 @@ def on_device(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) ->
     return {name: tensor.detach().to(DEVICE).requires_grad_() for name, tensor in made.items()}
 
 
-@pytest.fixture(params=[0, scan_triton.SERIES], ids=["chunks of sqrt(L)", "one chunk"])
-def series(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan_triton, "SERIES", request.param)
-
-
 # One of each; last blocks of channels (of 8, for 16 states) and last chunks that are not full; 512 states, and more.
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1), (3, 1, 1, 5), (1, 5, 7, 1), (2, 3, 1, 4), (2, 19, 11, 16), (1, 2, 5, 512), (1, 1, 2, 600)]
 )
-@pytest.mark.usefixtures("series")
 def test_triton_equals_the_reference(shape: tuple[int, int, int, int]) -> None:
     assert_as_reference(on_device(*shape), "triton")
 
@@ -42,7 +36,6 @@ def test_triton_equals_the_reference(shape: tuple[int, int, int, int]) -> None:
 @given(
     st.integers(1, 3), st.integers(1, 40), st.integers(1, 11), st.integers(1, 70), st.integers(0, 2**31), st.booleans()
 )
-@pytest.mark.usefixtures("series")
 def test_triton_equals_the_reference_at_random_shapes(B: int, D: int, L: int, N: int, seed: int, strided: bool) -> None:
     made = on_device(B, D, L, N, seed=seed)
     if strided:
@@ -79,7 +72,6 @@ def test_not_a_number_comes_through_where_it_does_in_the_reference(name: str) ->
         assert torch.equal(a.isnan(), b.isnan())
 
 
-@pytest.mark.usefixtures("series")
 def test_two_runs_give_the_same_bits() -> None:
     made = on_device(2, 40, 9, 16)
     for a, b in zip(*(everything(made, implementation="triton") for _ in range(2)), strict=True):
@@ -92,7 +84,6 @@ def test_no_kernel_adds_atomically() -> None:
         assert "atomic" not in inspect.getsource(kernel.fn)
 
 
-@pytest.mark.usefixtures("series")
 def test_gradients_equal_finite_differences() -> None:
     made = tuple(on_device(1, 2, 5, 2, dtype=torch.float64).values())
     options = {**SOFT, "implementation": "triton"}
