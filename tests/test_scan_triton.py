@@ -101,18 +101,10 @@ def test_half_precision_keeps_its_state_in_float32() -> None:
 
 
 COMPILE = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from hmoe.scan import triton as scan_triton
+from hmoe.bench import gpu
 
-for kernel in (scan_triton.forward_kernel, scan_triton.backward_kernel):
-    fixed = {"LANES": 1, "STATES": 512}
-    sizes = ("D", "N", "L", "size", "start", "steps")
-    types = {name: "i32" if name in sizes else "*fp32" for name in kernel.arg_names} | dict.fromkeys(fixed, "constexpr")
-    made = triton.compile(ASTSource(kernel, types, constexprs=fixed), GPUTarget("cuda", 90, 32), {"num_warps": 1})
-    ptx = made.asm["ptx"]
-    print(".local" not in ptx, "ex2.approx" in ptx, len(made.asm["cubin"]) > 0)
+made = gpu.kernels([1, 16, 512])
+print(made["spilled"].sum(), (made["exponentials"] > 0).all(), made["programs"].min() >= 8, len(made))
 """
 REFUSED = """
 import torch
@@ -129,10 +121,10 @@ except ConfigError as error:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (COMPILE, "True True True\n" * 2),
+        (COMPILE, "0 True True 6\n"),
         (REFUSED, "implementation: 'triton' for tensors on cpu; set TRITON_INTERPRET=1 to try it\n"),
     ],
-    ids=["compiled for 512 states on sm_90, without a GPU", "refused on the CPU"],
+    ids=["compiled for sm_90, without a GPU and without a spill", "refused on the CPU"],
 )
 def test_without_the_interpreter_the_kernels_are(code: str, said: str) -> None:
     plain = {**os.environ, "TRITON_INTERPRET": "0"}
