@@ -1,12 +1,14 @@
 """How fast the selective scan is, and how much memory it takes, beside its peers, in one run on the same threads.
 
-Every measurement is a process of its own, so that its peak memory is its own. The peers are benchmark-only:
+On a CPU every measurement is a process of its own, so that its peak memory is its own. The peers are benchmark-only:
 
 - `reference`: `hmoe.scan.selective_scan_reference`, PyTorch's autograd through a loop over time;
 - `c-loop`: `hmoe/data/scan_loop.c`, built here by gcc, if there is one;
 - `mambapy`: the parallel scan of that package, by its own `MambaBlock.selective_scan`;
 - `transformers`: the scan of `MambaMixer` where no CUDA kernel is at hand, its `mamba_selective_scan`;
-- `triton`, `mamba-ssm`: with a GPU, at sizes of their own.
+- `mamba-ssm`: that package's CUDA kernel, on a GPU.
+
+Ours is `cpu`, on a GPU `triton`.
 
 All are given u, delta, A, B, C alone: no D (mambapy insists on one: zeros), no z, no soft-plus.
 """
@@ -30,6 +32,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from hmoe import scan
+from hmoe.base.errors import HmoeError
 from hmoe.base.files import DATA, atomic_write, results_dir
 from hmoe.scan import selective_scan
 from hmoe.study import store
@@ -39,27 +43,32 @@ BATCH, THREADS = 32, min(2, os.cpu_count() or 1)
 SIZES = [(190, 128, 256), (190, 128, 16), (190, 128, 64), (190, 256, 256), (190, 256, 512)]
 SIZES += [(48, 128, 16), (95, 128, 16), (380, 128, 16)]
 QUICK = [(16, 64, 16), (32, 64, 16)]
-CUDA_SIZES = [(L, 256, N) for L in (190, 2048) for N in (16, 64, 256, 512)]
+# As trained (80 ms a frame, 64 channels widened twice), then an utterance of all frames, then a minute.
+CUDA_SIZES = [(L, D, N) for L, D in ((24, 128), (190, 256), (2048, 256)) for N in (256, 16, 64, 512)]
 # Peak memory in multiples of (B, L, D, N) floats, seen at small sizes: what would not fit well is not tried.
 MATERIALISES = {"mambapy": 14, "transformers": 15, "reference": 6}
-MOST_STATES = {"reference": 64}  # beyond, the peers alone: its backward pass takes minutes
+MOST_STATES = {"reference": 64, "mamba-ssm": scan.MOST_STATES}  # beyond, its backward pass takes minutes; refuses
 LIMIT = 2400  # seconds for one measurement
 
 Runs = tuple[Callable[[], Tensor], Callable[[], list[Tensor]]]  # forward gives y, backward the gradients of the inputs
 
 
-def measure(implementation: str, B: int, L: int, D: int, N: int) -> dict[str, float]:
-    """Best seconds (of the clock, and of the processor) and peak MB beyond the inputs, of one implementation."""
+def measure(
+    implementation: str, B: int, L: int, D: int, N: int, device: str = "cpu", spend: float = 6
+) -> dict[str, float]:
+    """Best seconds (of the clock, and of the processor) and peak MB beyond the inputs, of one implementation.
+
+    Repeated for `spend` seconds, at least once and at most 50 times.
+    """
     torch.set_num_threads(THREADS)
-    device = "cuda" if implementation in ("triton", "mamba-ssm") else "cpu"
     prepare = _c_loop if implementation == "c-loop" else _torch
-    for run in prepare(implementation, _inputs(2, 3, 8, 4, device)):
+    for run in prepare(implementation, _inputs(2, 3, 8, 4 if device == "cpu" else N, device)):
         run()  # compiles and loads what there is
     forward, backward = prepare(implementation, _inputs(B, L, D, N, device))
     forget_peak(device)
     before = memory("VmRSS", device)
     forward_times, backward_times, started = [], [], time.perf_counter()
-    while not forward_times or (time.perf_counter() - started < 6 and len(forward_times) < 50):
+    while not forward_times or (time.perf_counter() - started < spend and len(forward_times) < 50):
         forward_times.append(seconds(forward, device))
         backward_times.append(seconds(backward, device))
     found = {"peak_mb": memory("VmHWM", device) - before, "repeats": len(forward_times)}
@@ -139,13 +148,13 @@ def _c_loop(implementation: str, tensors: list[Tensor]) -> Runs:
 def seconds(run: Callable[[], object], device: str) -> tuple[float, float]:
     clock, processor = time.perf_counter(), time.process_time()
     run()
-    if device == "cuda":
+    if device.startswith("cuda"):
         torch.cuda.synchronize()
     return time.perf_counter() - clock, time.process_time() - processor
 
 
 def forget_peak(device: str) -> None:
-    if device == "cuda":
+    if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     else:
         Path("/proc/self/clear_refs").write_text("5")
@@ -153,7 +162,7 @@ def forget_peak(device: str) -> None:
 
 def memory(which: str, device: str) -> float:
     """MB; `VmRSS` now, `VmHWM` at the peak (Linux)."""
-    if device == "cuda":
+    if device.startswith("cuda"):
         return (torch.cuda.memory_allocated() if which == "VmRSS" else torch.cuda.max_memory_allocated()) / 2**20
     status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[which].split()[0]) / 2**10
@@ -178,48 +187,65 @@ def _measured(implementation: str, L: int, D: int, N: int) -> dict[str, object]:
     return {**row, **json.loads(done.stdout)}
 
 
-def bench_scan(target: Path | None = None, quick: bool = False) -> pd.DataFrame:
+def _on_card(implementation: str, L: int, D: int, N: int, device: str) -> dict[str, object]:
+    """One row of the table, in this process, whose peak on the card can be forgotten."""
+    row = {"implementation": implementation, "B": BATCH, "L": L, "D": D, "N": N, "load": os.getloadavg()[0], "note": ""}
+    needed = MATERIALISES.get(implementation, 0) * 4 * math.prod((BATCH, L, D, N))
+    if device.startswith("cuda") and needed > 0.95 * torch.cuda.mem_get_info()[0]:
+        return {**row, "note": "not run: too little free memory"}
+    try:
+        return {**row, **measure(implementation, BATCH, L, D, N, device, spend=0.4)}
+    except (torch.OutOfMemoryError, HmoeError) as error:
+        return {**row, "note": f"not run: {' '.join(str(error).split())[:120]}"}
+
+
+def bench_scan(
+    target: Path | None = None, quick: bool = False, device: str = "cpu", rehearsal: bool = False
+) -> pd.DataFrame:
     """Measure all implementations that are installed; store the table in `target` (`results/bench/scan.csv`).
 
     One row for each implementation and size: forward and backward in seconds of the clock and of the processor (all
     threads together, which a busy machine changes little), peak memory beyond the inputs in MB, and how many times the
-    time and the memory of ours ("cpu", or "triton" on a GPU) each takes. `quick` takes small sizes and stores nothing
-    unless told where. Takes about 15 minutes on 2 quiet cores, almost all of it in the peers.
+    time and the memory of ours each takes. `quick` takes small sizes and stores nothing unless told where. Takes about
+    15 minutes on 2 quiet cores, almost all of it in the peers. A GPU has a table of its own (`scan-cuda.csv`);
+    in a `rehearsal` a CPU does what a GPU would, Triton's interpreter included.
     """
-    cpu = ["cpu", *(["c-loop"] if shutil.which("gcc") else []), "reference"]
-    cpu += [name for name in ("mambapy", "transformers") if find_spec(name)]
-    wanted = [(name, *size) for size in (QUICK if quick else SIZES) for name in cpu]
-    if torch.cuda.is_available():
-        ours = ["triton", *(["mamba-ssm"] if find_spec("mamba_ssm") else [])]
-        wanted += [(name, *size) for size in CUDA_SIZES for name in ours if name == "triton" or size[2] <= 256]
+    on_card = device != "cpu" or rehearsal
+    ours = ["triton", "mamba-ssm"] if on_card else ["cpu", *(["c-loop"] if shutil.which("gcc") else [])]
+    names = [*ours, *(name for name in ("mambapy", "transformers") if find_spec(name)), "reference"]
+    if find_spec("mamba_ssm") is None and on_card:
+        print("mamba-ssm is not installed: its kernel is not measured", file=sys.stderr)
+        names.remove("mamba-ssm")
+    wanted = [(name, *size) for size in (QUICK if quick else CUDA_SIZES if on_card else SIZES) for name in names]
     wanted = [case for case in wanted if case[-1] <= MOST_STATES.get(case[0], math.inf)]
-    target = target or (None if quick else results_dir() / "bench" / "scan.csv")
+    kept = "scan.csv" if device == "cpu" else f"scan-{device.partition(':')[0]}.csv"
+    target = target or (None if quick else results_dir() / "bench" / kept)
     rows: list[dict[str, object]] = []
     for case in wanted:
-        rows.append(_measured(*case))
+        rows.append(_on_card(*case, device) if on_card else _measured(*case))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-        table = _compared(pd.DataFrame(rows))
+        table = _compared(pd.DataFrame(rows), device)
         if target:  # after each, so that an interrupted run has something to show
             atomic_write(target, table.to_csv(index=False, float_format="%.4g"))
     return table
 
 
-def _compared(table: pd.DataFrame) -> pd.DataFrame:
+def _compared(table: pd.DataFrame, device: str = "cpu") -> pd.DataFrame:
     """Add how many times ours each takes (which is measured before its peers), and where all that was."""
-    sizes = [table["L"], table["D"], table["N"], table["implementation"].isin(["triton", "mamba-ssm"])]
+    sizes = [table["L"], table["D"], table["N"]]
 
     def times_ours(measured: pd.Series) -> pd.Series:
         return measured / measured.groupby(sizes).transform("first")
 
-    table = table.assign(
+    return table.assign(
         times=times_ours(table["forward_s"] + table["backward_s"]),
         processor_times=times_ours(table["forward_processor_s"] + table["backward_processor_s"]),
         memory_times=times_ours(table["peak_mb"]),
         threads=THREADS,
         commit=store.commit(),
         date=store.now(),
+        machine=store.machine(device),
     )
-    return table.assign(machine=[store.machine("cuda" if gpu else "cpu") for gpu in sizes[-1]])
 
 
 if __name__ == "__main__":

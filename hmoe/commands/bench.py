@@ -12,14 +12,16 @@ app = typer.Typer(help="Measure speed, as ratios against named peers.", no_args_
 
 
 @app.command("scan")
-def bench_scan_command(quick: Annotated[bool, typer.Option(help="Small sizes only.")] = False) -> None:
-    """Time the selective scan against its peers; writes `results/bench/scan.csv`.
+def bench_scan_command(
+    quick: Annotated[bool, typer.Option(help="Small sizes only.")] = False, device: Device = "cpu"
+) -> None:
+    """Time the selective scan against its peers; writes `results/bench/scan.csv`, of a GPU `scan-cuda.csv`.
 
     Example: `hmoe bench scan --quick`
     """
     from hmoe.bench.scan import bench_scan
 
-    typer.echo(bench_scan(quick=quick).to_string(index=False))
+    typer.echo(bench_scan(quick=quick, device=device).to_string(index=False))
 
 
 @app.command("cost")
