@@ -28,9 +28,9 @@ from hmoe.base.errors import ConfigError
 
 LOG2E = tl.constexpr(math.log2(math.e))
 SIZES = ["D", "N", "L", "size"]
-STRIDES = [f"{name}_{axis}" for name in ("dy", "u", "delta", "B", "C") for axis in "bcl"]
+STRIDES = [f"{name}_{axis}" for name in ("dy", "dlast", "u", "delta", "B", "C") for axis in "bcl"]
 # One compiled kernel for all sizes; whether channels or states lie side by side is worth a second one.
-FORWARD = {"do_not_specialize": SIZES, "do_not_specialize_on_alignment": STRIDES[3:]}
+FORWARD = {"do_not_specialize": SIZES, "do_not_specialize_on_alignment": STRIDES[6:]}
 BACKWARD = {"do_not_specialize": SIZES, "do_not_specialize_on_alignment": STRIDES}
 
 
@@ -79,10 +79,10 @@ def forward_kernel(
 @triton.jit(**BACKWARD)
 def backward_kernel(
     dy, dlast, u, delta, A, B, C, kept, states, du, ddelta, dA, dB, dC,
-    dy_b, dy_c, dy_l, u_b, u_c, u_l, delta_b, delta_c, delta_l, B_b, B_c, B_l, C_b, C_c, C_l,
+    dy_b, dy_c, dy_l, dlast_b, dlast_c, dlast_l, u_b, u_c, u_l, delta_b, delta_c, delta_l, B_b, B_c, B_l, C_b, C_c, C_l,
     D, N, L, size, LANES: tl.constexpr, STATES: tl.constexpr,
 ):  # fmt: skip
-    """As above; `dy` (B, D, L) with its strides, `dlast` (B, D, N).
+    """As above; `dy` (B, D, L) and `dlast` (B, D, N) with their strides.
 
     To be added up: `du`, `ddelta` (tiles of states, B, D, L), `dB`, `dC` (tiles of channels, B, N, L), `dA` (B, D, N).
     `states` has room for the states before each step of a chunk, laid out as in `kept`.
@@ -95,7 +95,7 @@ def backward_kernel(
     columns = ((tl.program_id(1) * batch + b) * N + n) * L
     a_true = tl.load(A + own, in_own, 0.0)
     a = a_true * LOG2E
-    g, da = tl.load(dlast + b * D * N + own, in_own, 0.0), a * 0
+    g, da = tl.load(dlast + b * dlast_b + d[:, None] * dlast_c + n[None, :] * dlast_l, in_own, 0.0), a * 0
     chunks = tl.cdiv(L, size)
     for behind in range(chunks):
         start = (chunks - 1 - behind) * size
@@ -184,9 +184,9 @@ def backward(
     du, ddelta = (u.new_empty(programs[2], batch, D, L) for _ in range(2))
     dB, dC = (u.new_empty(programs[1], batch, N, L) for _ in range(2))
     dA, states = u.new_empty(batch, D, N), u.new_empty(size, *kept.shape[1:])
-    strides = [step for tensor in (dy, u, delta, B, C) for step in tensor.stride()]
+    strides = [step for tensor in (dy, dlast, u, delta, B, C) for step in tensor.stride()]
     backward_kernel[programs](
-        dy, dlast.contiguous(), u, delta, A.contiguous(), B, C, kept, states, du, ddelta, dA, dB, dC,
+        dy, dlast, u, delta, A.contiguous(), B, C, kept, states, du, ddelta, dA, dB, dC,
         *strides, D, N, L, size, **own,
     )  # fmt: skip
     return _added(du), _added(ddelta), dA.sum(dim=0), _added(dB), _added(dC)

@@ -259,7 +259,7 @@ def processor(cpuinfo: str) -> str:
 
 @cache
 def commit() -> str:
-    """The commit that runs, with `+` if `hmoe/` differs from it; `-` outside a git checkout."""
+    """The commit that runs, with `+` if `hmoe/` differs from it; outside a git checkout `HMOE_COMMIT`, or `-`."""
     try:
         head = subprocess.run(
             ["git", "rev-parse", "--short=10", "HEAD"], cwd=PACKAGE, capture_output=True, text=True, check=True
@@ -268,5 +268,5 @@ def commit() -> str:
             ["git", "status", "--porcelain", "--", "."], cwd=PACKAGE, capture_output=True, text=True, check=True
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "-"
+        return os.environ.get("HMOE_COMMIT", "-")
     return head + ("+" if changed else "")
