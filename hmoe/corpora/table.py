@@ -70,6 +70,11 @@ class Corpus:
     emotions: tuple[str, ...]
     passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    @property
+    def makers(self) -> tuple[object, ...]:
+        """What makes its waveforms from those that `sha256` names, for `hmoe.base.source.made_by`: nothing."""
+        return ()
+
     def __len__(self) -> int:
         return len(self.table)
 

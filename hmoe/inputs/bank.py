@@ -6,10 +6,12 @@ holds C augmented copies of every utterance, the same for all trials; an epoch d
 A copy of the whole corpus is one file, beside it a JSON file with its checksum, written last. Both are written to a
 temporary name first, so any number of processes may build one bank: what two of them write is the same, bit by bit.
 
-    <cache>/bank/<corpus>-<ids and sha256s>/<features>/clean.statistics.npy                  (n, 5 D) float32
-                                                      /clean.prosody.npy                     (n, P) float32
-                                                      /<augmenting>/001.statistics.npy
-                                                      /<augmenting>/001.frames-4.npy         (sum of T, D) float16
+    <cache>/bank/<corpus>-<ids and sha256s>/<features>/clean.statistics-<code>.npy         (n, 5 D) float32
+                                                      /clean.prosody-<code>.npy            (n, P) float32
+                                                      /<augmenting>-<code>/001.statistics-<code>.npy
+                                                      /<augmenting>-<code>/001.frames-4-<code>.npy (sum of T, D) float16
+
+`<code>` names the functions that make an entry (`hmoe.base.source`): when they change, and only then, it is made again.
 """
 
 from __future__ import annotations
@@ -35,12 +37,12 @@ from tqdm import tqdm
 from hmoe import augment, features
 from hmoe.base.errors import StoreError
 from hmoe.base.files import atomic_write, cache_dir
+from hmoe.base.source import made_by
 from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
 from hmoe.inputs import prosody as prosodies
 from hmoe.inputs.features_torch import Extractor
 
-VERSION = 1  # of what the files hold: raise it with every change to `features` or `augment` that changes numbers
 CORPUS_RATE = 16_000  # Hz, of `Corpus.waveform`
 BATCH = 32  # utterances at a time on a device
 REMEDY = "free some space, or set HMOE_CACHE to a directory that can be written"
@@ -60,6 +62,7 @@ class Bank:
     width: int  # D
     folder: Path
     augmenting: str  # key
+    by_torch: bool = False
     _maps: dict[Path, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def pooled(self, index: np.ndarray, copy: np.ndarray) -> np.ndarray:
@@ -91,8 +94,9 @@ class Bank:
 
     def path(self, kind: str, copy: int) -> Path:
         """Where `kind` ("statistics", "frames-4") of a copy is kept."""
-        copy_folder = self.folder / self.augmenting if copy else self.folder
-        return copy_folder / f"{f'{copy:03d}' if copy else 'clean'}.{kind}.npy"
+        copy_folder = self.folder / f"{self.augmenting}-{made_by(*AUGMENTED_BY)}" if copy else self.folder
+        code = made_by(*MAKERS[kind.partition("-")[0]], *([Extractor] if self.by_torch else []))
+        return copy_folder / f"{f'{copy:03d}' if copy else 'clean'}.{kind}-{code}.npy"
 
     def digest(self, config: Config) -> str:
         """12 hexadecimal digits that name all that a model of this configuration may read of the bank, bit by bit."""
@@ -146,6 +150,7 @@ def build(
         width=sum(wanted.dims.values()),
         folder=cache_dir() / "bank" / f"{corpus.name}-{content(corpus)}" / f"{wanted.key()}{by}",
         augmenting=config.only(Augmenting).key(),
+        by_torch=device is not None,
     )
     kinds = ["statistics"] + [f"frames-{config.frame_stride}"] * frames + ["prosody"] * prosody
     missing = [c for c in range(bank.copies + 1) if not all(intact(bank.path(kind, c)) for kind in kinds)]
@@ -159,9 +164,9 @@ def build(
 
 
 def content(corpus: Corpus) -> str:
-    """12 hexadecimal digits that name the utterances of a corpus, by id and sound."""
+    """12 hexadecimal digits that name the utterances of a corpus, by id, sound and what is done to it."""
     text = "\n".join(f"{i} {sha}" for i, sha in zip(corpus.table["id"], corpus.table["sha256"], strict=True))
-    return hashlib.sha256(f"{VERSION}\n{text}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{made_by(*corpus.makers)}\n{text}".encode()).hexdigest()[:12]
 
 
 def _build_copy(bank: Bank, corpus: Corpus, config: Config, copy: int, kinds: list[str], device: str | None) -> None:
@@ -173,9 +178,7 @@ def _build_copy(bank: Bank, corpus: Corpus, config: Config, copy: int, kinds: li
         for samples, found in _heard(_copies(corpus, config, copy), config, device):
             statistics.append(features.statistics(found))
             if thinned_kind in kinds:
-                # Half precision is enough around the mean, which is kept in full (the first MFCC is about -500).
-                around = features.thin(found, config.frame_stride) - statistics[-1][: bank.width]
-                thinned.append(around.astype(np.float16))
+                thinned.append(around(found, statistics[-1][: bank.width], config.frame_stride))
             if "prosody" in kinds:
                 spoken.append(prosodies.prosody(samples))
     save(bank.path("statistics", copy), np.stack(statistics))
@@ -209,6 +212,14 @@ def _heard(copies: Iterator[np.ndarray], config: Config, device: str | None) -> 
         yield from zip(batch, (frames[:T] for frames, T in parts), strict=True)
 
 
+def around(frames: np.ndarray, mean: np.ndarray, stride: int) -> np.ndarray:
+    """(T, D) -> (T', D) float16, thinned.
+
+    Half precision is enough around the mean, which is kept in full (the first MFCC is about -500).
+    """
+    return (features.thin(frames, stride) - mean).astype(np.float16)
+
+
 def heard(samples: np.ndarray, wanted: Features) -> np.ndarray:
     """(S,) samples at the rate of the corpus -> (T, D), as `wanted` hears them."""
     return features.extract(at_rate(samples, wanted), wanted)
@@ -222,6 +233,15 @@ def at_rate(samples: np.ndarray, wanted: Features) -> np.ndarray:
         return samples
     beyond = max(0, len(samples) - wanted.pad_to) // 2
     return librosa.util.pad_center(samples[beyond : beyond + wanted.pad_to], size=wanted.pad_to)
+
+
+MAKERS = {
+    "statistics": (heard, features.statistics),
+    "frames": (heard, features.statistics, around),
+    "prosody": (prosodies.prosody,),
+}
+"""By kind, the functions whose code is named in the path of an entry."""
+AUGMENTED_BY = (augment.draw, augment.apply)
 
 
 def sidecar(path: Path) -> Path:

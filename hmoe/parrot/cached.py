@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from hmoe.base.errors import AudioError
 from hmoe.base.files import cache_dir
+from hmoe.base.source import made_by
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs import bank as banks
@@ -59,7 +60,8 @@ def _embedded(corpus: Corpus, name: str, config: Config, workers: int | None, pr
         bank = banks.build(corpus, config, copies=0, workers=workers, progress=progress)
         return bank.pooled(everything, np.zeros(len(corpus), int))
     encoder = encoders.load(name)
-    path: Path = cache_dir() / "embeddings" / f"{corpus.name}-{banks.content(corpus)}" / f"{encoder.identity}.npy"
+    name_of = f"{encoder.identity}-{made_by(type(encoder), _pooled)}"
+    path: Path = cache_dir() / "embeddings" / f"{corpus.name}-{banks.content(corpus)}" / f"{name_of}.npy"
     if not banks.intact(path):
         each = [joblib.delayed(_pooled)(corpus, name, i) for i in range(len(corpus))]
         found = joblib.Parallel(n_jobs=workers or joblib.cpu_count(), return_as="generator")(each)

@@ -112,8 +112,12 @@ def stretched(samples: np.ndarray, rng: np.random.Generator, others: list[np.nda
     return augment.time_stretch(samples, alpha)
 
 
+def unchanged(samples: np.ndarray, rng: np.random.Generator, others: list[np.ndarray]) -> np.ndarray:
+    return samples
+
+
 CONDITIONS: dict[str, Condition] = {
-    "clean": lambda samples, rng, others: samples,
+    "clean": unchanged,
     **{
         f"{name} {snr} dB": partial(noise, snr=snr)
         for name, noise in (("white", white), ("pink", pink), ("babble", babble))
@@ -141,6 +145,14 @@ class Disturbed(Corpus):
         name = f"{corpus.name}-{condition.replace(' ', '-')}"
         return cls(name, corpus.root, corpus.table, corpus.emotions, condition)
 
+    @property
+    def change(self) -> Condition:
+        return CONDITIONS[self.condition]
+
+    @property
+    def makers(self) -> tuple[object, ...]:
+        return Disturbed.waveform, self.condition, self.change
+
     def waveform(self, i: int) -> np.ndarray:
         utterance, clean = self.table.iloc[i], super().waveform
         rng = np.random.default_rng(stable_seed("disturbed", utterance["id"], self.condition))
@@ -150,7 +162,7 @@ class Disturbed(Corpus):
             if len(strangers) == 0:
                 raise CorpusError(self.name, "one speaker", "babble is mixed from other people: add some")
             others = [clean(k) for k in rng.choice(strangers, TALKERS, replace=len(strangers) < TALKERS)]
-        return np.asarray(CONDITIONS[self.condition](clean(i), rng, others), np.float32)
+        return np.asarray(self.change(clean(i), rng, others), np.float32)
 
 
 def prepare(trials: list[Trial], corpus: Corpus, workers: int | None = None, progress: bool = True) -> None:
