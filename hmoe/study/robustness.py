@@ -143,7 +143,7 @@ class Disturbed(Corpus):
     @classmethod
     def of(cls, corpus: Corpus, condition: str) -> Disturbed:
         name = f"{corpus.name}-{condition.replace(' ', '-')}"
-        return cls(name, corpus.root, corpus.table, corpus.emotions, condition)
+        return cls(name, corpus.root, corpus.table, corpus.emotions, condition=condition)
 
     @property
     def change(self) -> Condition:
