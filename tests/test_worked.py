@@ -55,6 +55,16 @@ def test_the_answers_are_those_that_the_page_speaks_of(said: dict[str, str]) -> 
     assert "hmoe: your-model: no such model; make one with `hmoe train`" in said["hub"]
 
 
+def test_the_audit_page_shows_each_audit_and_its_answer() -> None:
+    page = (Path(__file__).parent.parent / "book" / "audit-a-table.md").read_text(encoding="utf-8")
+    assert re.findall(r"\{include\} generated/(audit-\w+\.md)", page) == [f"audit-{name}.md" for name in worked.AUDITS]
+    audits = worked.audits()
+    # "Two rows pass": those of the challenge's own test set; and one more with as many images of both classes.
+    assert re.findall(r"^(\w+) et al.*×", audits["audit-table.md"], re.MULTILINE) == ["Oliveira", "Lopez"]
+    assert re.search(r"^Reboucas Filho et al.*×", audits["audit-table.md"], re.MULTILINE)
+    assert "×" not in audits["audit-balanced.md"] and "Lopez" in audits["audit-balanced.md"]
+
+
 def test_a_stream_is_judged_as_the_file(said: dict[str, str]) -> None:
     (file,) = re.findall(r"^ *greeting.wav +(.*)", said["files"], re.MULTILINE)
     assert file in said["stream"]

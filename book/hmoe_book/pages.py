@@ -36,6 +36,7 @@ def fragments() -> dict[str, str]:
         "datasheet-synthetic.md": datasheets.recipe(),
         "corpora.md": datasheets.others(),
         "paper-cost.md": paper_cost(),
+        **worked.audits(),
         **worked.blocks(),
     }
 

@@ -1,7 +1,7 @@
-"""The worked commands of the page "Use it": run when the book is built, so that what it shows is what they say.
+"""The worked commands of pages: run when the book is built, so that what a page shows is what they say.
 
-They run on a model that is trained on the spot, in the `fast` profile on the synthetic corpus, and judge utterances
-of a sentence that it never heard.
+Those of "Use it" run on a model that is trained on the spot, in the `fast` profile on the synthetic corpus, and judge
+utterances of a sentence that it never heard.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from joblib.externals.loky import get_reusable_executor
 
 from hmoe import __main__ as cli
 from hmoe import corpora
+from hmoe.base.files import PROJECT
 from hmoe.corpora import audio
 
 COMMANDS = {
@@ -33,6 +34,19 @@ COMMANDS = {
     "hub": "hmoe predict --model your-model greeting.wav",
 }
 """By the name of the part of the page that shows them, in order: the first makes what the others use."""
+
+AUDITS = {
+    "table": "hmoe audit melanoma.csv --per-class sensitivity=75,specificity=304",
+    "balanced": "grep -e method -e Lopez melanoma.csv | hmoe audit - --per-class 75 --truncated",
+}
+"""Those of the page "Audit a table", likewise."""
+
+
+def audits() -> dict[str, str]:
+    """What each of `AUDITS` says on a terminal, as parts of the page by their file name."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        shutil.copy(PROJECT / "book" / "assets" / "melanoma.csv", "melanoma.csv")
+        return {f"audit-{name}.md": f"```console\n$ {command}\n{run(command)}```\n" for name, command in AUDITS.items()}
 
 
 def blocks() -> dict[str, str]:
@@ -78,7 +92,10 @@ def run(command: str) -> str:
 
 
 def _shell(command: str) -> bytes:
-    """`cat FILE` or `ls PATTERN`, on any system."""
-    program, argument = command.split()
+    """`cat FILE`, `ls PATTERN`, or `grep -e WORD ... FILE`, on any system."""
+    program, *words, argument = command.split()
     found = sorted(Path().glob(argument))
+    if program == "grep":
+        lines = found[0].read_text(encoding="utf-8").splitlines()
+        return "\n".join(line for line in lines if any(word in line for word in words[1::2])).encode()
     return found[0].read_bytes() if program == "cat" else "\n".join(map(str, found)).encode()

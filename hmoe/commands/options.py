@@ -45,6 +45,9 @@ Changes = Annotated[
     typer.Option("--set", "-s", metavar="FIELD=VALUE", help="Change a field of the configuration; repeatable."),
 ]
 FormatName = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+Figure = Annotated[
+    Path | None, typer.Option("--figure", metavar="FILE", help="Draw it too: a .png, .svg or .pdf file.")
+]
 
 
 def warn(what: object, *_: object) -> None:
@@ -75,3 +78,17 @@ def numbers(seeds: str) -> list[int]:
     if not all(seed.strip().isdecimal() and int(seed) < 2**32 for seed in seeds.split(",")):
         raise ConfigError("--seeds", f"got {seeds!r}", "write whole numbers below 2^32, e.g. --seeds 0,1,2")
     return [int(seed) for seed in seeds.split(",")]
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a `matplotlib` figure, whole or not at all. ConfigError for a kind of file that is not known."""
+    import io
+
+    from hmoe.base.files import atomic_write
+
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in ("png", "svg", "pdf"):
+        raise ConfigError("--figure", f"got {str(path)!r}", "name a file that ends in .png, .svg or .pdf")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=150)
+    atomic_write(path, buffer.getvalue())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 import yaml
@@ -12,6 +13,7 @@ from hmoe.commands.options import (
     Changes,
     CorpusName,
     Device,
+    Figure,
     Format,
     FormatName,
     ProfileName,
@@ -19,6 +21,7 @@ from hmoe.commands.options import (
     Workers,
     numbers,
     overrides,
+    save_figure,
     usable,
 )
 
@@ -133,3 +136,54 @@ def report_command(
         if not there.all():
             typer.echo(f"Not recorded yet: {'; '.join(table['row'][~there])}.")
         typer.echo(report.provenance(store, chosen, found))
+
+
+@app.command("audit")
+def audit_command(
+    table: Annotated[str, typer.Argument(help="CSV: a line a model, a column a measure or a class; - for a pipe.")],
+    per_class: Annotated[
+        str | None,
+        typer.Option(metavar="N or NAME=N,...", help="Test items of each class, all folds together."),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=1, help="Of the cross-validation; 1: a single test set.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Each number is the average of so many runs.")] = 1,
+    decimals: Annotated[
+        int | None, typer.Option(min=0, max=6, help="Of a percentage, as printed; else as many as a row needs.")
+    ] = None,
+    unit: Annotated[Literal["auto", "percent", "fraction"], typer.Option(help="Of the numbers in the file.")] = "auto",
+    average: Annotated[
+        Literal["macro", "weighted", "binary"], typer.Option(help="Of precision, recall, F1; binary: of one class.")
+    ] = "macro",
+    truncated: Annotated[bool, typer.Option("--truncated", help="Digits may have been cut off, not rounded.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(metavar="COLUMN,...", help="Which columns are class accuracies, if not all others.")
+    ] = None,
+    format: FormatName = Format.table,
+    figure: Figure = None,
+) -> None:  # fmt: skip
+    """Can the numbers of a printed table come from the experiment that is described? Needs no data.
+
+    Marks each cell that cannot be, with the assumption behind it. It shows that assumptions cannot all hold; not which
+    is wrong, and nothing about intent. Exit code 0: all can be; 1: some cannot; 2: the table cannot be read.
+
+    Example: `hmoe audit table.csv --per-class 200 --folds 5`
+    """
+    from hmoe.study import audit, audit_report, printed_table
+
+    printed = printed_table.read(table, [name.strip() for name in classes.split(",")] if classes else (), unit)
+    design = audit.Design(
+        printed_table.per_class(per_class, printed), folds, runs,
+        printed.decimals if decimals is None else decimals, average, truncated,
+    )  # fmt: skip
+    findings = audit.audit(printed.table, design)
+    name = "standard input" if table == "-" else Path(table).name
+    if figure:
+        save_figure(audit_report.figure(printed, findings, name), figure)
+    if format is Format.json:
+        typer.echo(audit_report.as_json(printed, design, findings))
+    elif format is Format.csv:
+        typer.echo(findings.to_csv(index=False).strip())
+    else:
+        typer.echo(audit_report.text(printed, design, findings, name))
+    if not findings["possible"].all():
+        raise typer.Exit(1)
