@@ -12,11 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hmoe.base.errors import ConfigError
 from hmoe.config import Architecture
 from hmoe.mamba import MambaBlock
 
 EXPERTS: dict[str, type[Expert]] = {}
 """What `config.experts` may name."""
+
+
+def check(config: Architecture) -> None:
+    """Raises ConfigError if `config.experts` names an expert that nobody has defined."""
+    if unknown := [name for name in config.experts if name not in EXPERTS]:
+        remedy = f"known: {', '.join(EXPERTS)}; another is a subclass of `hmoe.experts.Expert`"
+        raise ConfigError("config field 'experts'", f"got {unknown[0]!r}", remedy)
 
 
 class Expert(nn.Module):

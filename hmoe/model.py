@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from hmoe.config import Config
-from hmoe.experts import EXPERTS
+from hmoe.experts import EXPERTS, check
 from hmoe.features import columns
-from hmoe.inputs import prosody
-from hmoe.inputs.batches import N_STATISTICS
 from hmoe.masking import frame_mask, masked_mean
+from hmoe.readings import READINGS
 from hmoe.router import Router
 from hmoe.simba import SiMBA
 
@@ -42,16 +41,16 @@ class Standardise(nn.Module):
 
 def kept_columns(config: Config) -> tuple[Tensor, int]:
     """Which of the D input columns belong to `config.modalities` (Q15), and D, in the reading's layout."""
-    blocks, width = (N_STATISTICS if "statistics" in config.reading else 1), sum(config.dims.values())
-    if "prosody" in config.reading:  # which is of no modality
-        D = len(prosody.NAMES) + (blocks * width if "statistics" in config.reading else 0)
+    reading, width = READINGS[config.reading], sum(config.dims.values())
+    D = reading.width(width)
+    if reading.prosody:
         return torch.arange(D), D
     kept = torch.from_numpy(columns(config, config.modalities))
-    return torch.cat([kept + block * width for block in range(blocks)]), blocks * width
+    return torch.cat([kept + first for first in range(0, D, width)]), D
 
 
 class HMoESiMBA(nn.Module):
-    """The paper's model in any reading of Q1.
+    """The paper's model in any reading of Q1. ConfigError if the configuration names an unknown expert.
 
     `forward(x, lengths)`: `x` (B, T, 260) frames, T = 1 for pooled vectors; `lengths` (B,) frames, None if all
     utterances fill T. Returns logits (B, C); `parts` returns every intermediate tensor by the paper's name.
@@ -59,12 +58,14 @@ class HMoESiMBA(nn.Module):
 
     def __init__(self, config: Config, C: int) -> None:
         super().__init__()
+        check(config)
         self.config = config
         kept, D = kept_columns(config)
         self.standardise = Standardise(D, kept)
         self.widths = [config.dims[name] for name in config.dims if name in config.modalities]
         d_pooled = len(kept)
-        d_token = 1 if config.reading == "features" else d_pooled
+        self.token = READINGS[config.reading].token
+        d_token = 1 if self.token == "column" else d_pooled
         self.experts = nn.ModuleDict({name: EXPERTS[name](d_token, config) for name in config.experts})
         self.router = Router(d_pooled, len(self.experts), config)
         self.simba = SiMBA(config) if config.simba else None
@@ -73,9 +74,9 @@ class HMoESiMBA(nn.Module):
 
     def tokens(self, x: Tensor) -> Tensor:
         """Q1: what a time step is. `frames` and `pooled` take x as it is; the other two take the vector apart."""
-        if self.config.reading == "features":
+        if self.token == "column":
             return x.transpose(1, 2)  # (B, D, 1): 260 tokens of one channel
-        if self.config.reading == "modalities":  # (B, M, D): a token a modality, zero where the others stand
+        if self.token == "modality":  # (B, M, D): a token a modality, zero where the others stand
             each = torch.arange(len(self.widths), device=x.device)
             return x * (each.repeat_interleave(torch.tensor(self.widths, device=x.device)) == each[:, None])
         return x

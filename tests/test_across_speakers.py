@@ -11,7 +11,7 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs.batches import Inputs
 from hmoe.peers.unseen.across_speakers import AcrossSpeakers, evened
-from hmoe.study import grid
+from hmoe.study import grid, profiles
 from hmoe.study.experiments import SPEAKERS
 from hmoe.study.trial import fit_split
 
@@ -93,7 +93,7 @@ def test_rows_of_the_chapter_run(tiny_corpus: Corpus, name: str) -> None:
         if name.startswith("HMoE")
         else {}
     )
-    trial = grid.trials([SPEAKERS], three, grid.PROFILES["full"], seeds=[0], rows=[name], **small)[0]
+    trial = grid.trials([SPEAKERS], three, profiles.PROFILES["full"], seeds=[0], rows=[name], **small)[0]
     bank = grid.open_bank(three, trial.config, workers=1, progress=False)
     _, _, y_hat = fit_split(trial, three, bank)
     assert len(y_hat) == len(trial.split.test)

@@ -11,7 +11,7 @@ import tiny
 
 from hmoe.bench import paper as bench_paper
 from hmoe.corpora import Corpus
-from hmoe.study import grid
+from hmoe.study import profiles
 from hmoe.study.experiments import EXPERIMENTS, Experiment, Row
 
 SVM = Experiment("classical", "", (Row("SVM", {"model": "svm", "augment": ()}),))
@@ -47,7 +47,7 @@ def test_each_computation_is_counted_once_and_nothing_is_recorded(
 def test_the_whole_paper_is_every_table_and_figure_in_five_folds(tiny_corpus: Corpus) -> None:
     rows = bench_paper.computations(tiny_corpus, "cpu")
     counted = {trial.config.key() for trials in rows.values() for trial in trials}
-    full = grid.PROFILES["full"]
+    full = profiles.PROFILES["full"]
     assert counted == {full.config(row).key() for e in EXPERIMENTS.values() for row in e.rows}
     assert {len(trials) for trials in rows.values()} == {5}
     assert len(rows) == len(counted)

@@ -28,7 +28,7 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
 from hmoe.study import grid
 from hmoe.study.experiments import experiment
-from hmoe.study.grid import PROFILES, store_for
+from hmoe.study.profiles import PROFILES, store_for
 from hmoe.study.store import COLUMNS, Store
 from hmoe.use.pretrained import Pretrained
 from hmoe_book import build as book

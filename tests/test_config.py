@@ -25,7 +25,6 @@ ROOT = Path(__file__).parent.parent
         ({"lr": float("inf")}, "lr", "finite"),
         ({"experts": ()}, "experts", "at least one"),
         ({"experts": ("cnn", "cnn")}, "experts", "once"),
-        ({"experts": ("cnn", "gru")}, "experts", "known: lstm, cnn, transformer"),
         ({"modalities": ()}, "modalities", "at least one"),
         ({"augment": ("noise", "noise")}, "augment", "once"),
         ({"augment": ("echo",)}, "augment.0", "stretch"),

@@ -24,7 +24,7 @@ from hmoe.base.errors import ConfigError, StoreError, TrainingError
 from hmoe.base.files import cache_dir
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
-from hmoe.study import grid
+from hmoe.study import grid, profiles
 from hmoe.study.experiments import Experiment, Row
 from hmoe.study.store import KEY, Store
 
@@ -196,7 +196,7 @@ class Suicidal(Store):
 
 def test_a_trial_that_fails_is_named_and_stops_no_other(tiny_corpus: Corpus, tmp_path: Path) -> None:
     bad = Experiment("bad", "", (Row("wild", {**tiny.SMALL, "lr": 1e30}),))
-    wanted = grid.trials([bad, tiny.TWIN], tiny_corpus, grid.PROFILES["full"], seeds=[0])
+    wanted = grid.trials([bad, tiny.TWIN], tiny_corpus, profiles.PROFILES["full"], seeds=[0])
     store = Store("tiny", tmp_path)
     with pytest.raises(TrainingError, match=r"bad, row 'wild', seed 0, fold 0, epoch.*\(5 trials failed\)"):
         grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
@@ -262,13 +262,13 @@ def test_a_cluster_whose_workers_have_several_threads_is_refused(tiny_corpus: Co
 
 
 def test_trials_come_seed_by_seed_with_the_changes_asked_for(tiny_corpus: Corpus) -> None:
-    some = grid.Profile("some", seeds=(7,), folds=3, changes={"epochs": 2})
+    some = profiles.Profile("some", seeds=(7,), folds=3, changes={"epochs": 2})
     found = grid.trials([tiny.FIRST], tiny_corpus, some, seeds=[3, 4], rows=["full"], d_state=2)
     assert [(trial.seed, trial.split.fold) for trial in found] == [(s, str(k)) for s in (3, 4) for k in range(3)]
     assert {(trial.config.d_state, trial.config.epochs) for trial in found} == {(2, 2)}
     assert len({trial.key() for trial in found}) == 6
     assert {trial.seed for trial in grid.trials([tiny.FIRST], tiny_corpus, some)} == {7}
-    speakers = grid.trials([tiny.FIRST], tiny_corpus, grid.PROFILES["full"], seeds=[0], protocol="speaker")
+    speakers = grid.trials([tiny.FIRST], tiny_corpus, profiles.PROFILES["full"], seeds=[0], protocol="speaker")
     assert {trial.split.fold for trial in speakers} == {"ann", "bob"}
     some_folds = grid.trials([tiny.FIRST], tiny_corpus, some, [3], ["full"], folds=["2", "0"], d_state=2)
     assert [trial.key() for trial in some_folds] == [found[0].key(), found[2].key()]
@@ -293,24 +293,24 @@ def test_a_key_names_all_that_tells_trials_apart(tiny_corpus: Corpus) -> None:
 
 
 def test_what_is_unknown_is_refused(tiny_corpus: Corpus) -> None:
-    full = grid.PROFILES["full"]
+    full = profiles.PROFILES["full"]
     with pytest.raises(ConfigError, match="'nope'; known: stratified-5"):
         grid.trials([tiny.FIRST], tiny_corpus, full, protocol="nope")
     with pytest.raises(ConfigError, match="no row 'nope'; rows: .*w/o SiMBA"):
         grid.trials([tiny.FIRST], tiny_corpus, full, rows=["nope"])
     with pytest.raises(ConfigError, match="profile: got 'nope'; known: full, fast"):
-        grid.profile("nope")
+        profiles.profile("nope")
 
 
 def test_only_full_runs_are_the_projects_record(own_folders: Path) -> None:
-    assert grid.store_for("tiny", grid.PROFILES["full"]).root == own_folders / "results"
-    assert own_folders / "cache" in grid.store_for("tiny", grid.PROFILES["fast"]).root.parents
+    assert profiles.store_for("tiny", profiles.PROFILES["full"]).root == own_folders / "results"
+    assert own_folders / "cache" in profiles.store_for("tiny", profiles.PROFILES["fast"]).root.parents
 
 
 def test_rows_that_read_the_same_features_share_a_bank(tiny_corpus: Corpus) -> None:
     def key(**changes: object) -> tuple:
         experiment = Experiment("e", "", (Row("r", changes),))
-        return grid.bank_key(grid.trials([experiment], tiny_corpus, grid.PROFILES["full"], seeds=[0])[0])
+        return grid.bank_key(grid.trials([experiment], tiny_corpus, profiles.PROFILES["full"], seeds=[0])[0])
 
     assert key() == key(d_state=64, simba=False, frame_stride=2)
     assert len({key(), key(hop=80), key(augment=["noise"]), key(copies=3), key(augment=[])}) == 5
@@ -323,5 +323,5 @@ def test_a_profile_takes_the_first_sentences_of_each_speaker_and_emotion(tmp_pat
     for emotion, count in ((name, n) for name in tiny.EMOTIONS for n in range(4)):
         tone = tiny.tone(emotion, "ann", count)
         audio.write(tmp_path / emotion / f"{emotion}-{count}.wav", tone, tiny.RATE)
-    some = grid.load("folder", tmp_path, replace(grid.PROFILES["fast"], sentences=2))
+    some = profiles.load("folder", tmp_path, replace(profiles.PROFILES["fast"], sentences=2))
     assert sorted(some.table["sentence"]) == [f"{name}-{n}" for name in sorted(tiny.EMOTIONS) for n in (0, 1)]

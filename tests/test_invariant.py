@@ -13,7 +13,7 @@ from hmoe.corpora import Corpus
 from hmoe.inputs.bank import Bank
 from hmoe.model import HMoESiMBA
 from hmoe.peers.unseen.invariant import Invariant, Kind, Network, Reverse, coral
-from hmoe.study import grid
+from hmoe.study import grid, profiles
 from hmoe.study.experiments import SPEAKERS
 from hmoe.study.trial import Trial, fit_split
 
@@ -107,7 +107,7 @@ def learnt(trial: Trial, corpus: Corpus, bank: Bank) -> dict[str, torch.Tensor]:
 def test_nothing_of_the_test_speaker_is_known(three: Corpus, kind: Kind) -> None:
     """Neither its labels nor its sound: change both, and the same strength is chosen, the same weights learnt."""
     row = f"HMoE-SiMBA on both, {kind}"
-    trial = grid.trials([SPEAKERS], three, grid.PROFILES["full"], seeds=[0], rows=[row], **SMALL)[0]
+    trial = grid.trials([SPEAKERS], three, profiles.PROFILES["full"], seeds=[0], rows=[row], **SMALL)[0]
     bank, test = grid.open_bank(three, trial.config, workers=1, progress=False), trial.split.test
     before = learnt(trial, three, bank)
     changed = three.table.copy()

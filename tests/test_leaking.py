@@ -12,7 +12,7 @@ from hmoe.base.errors import ConfigError, TrainingError
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs.batches import Inputs
-from hmoe.study import grid
+from hmoe.study import grid, profiles
 from hmoe.study.experiments import Experiment, Row
 from hmoe.study.experiments import experiment as find
 from hmoe.study.leaking import COPIES, LEAKING, UnrolledInputs, unrolled
@@ -71,7 +71,7 @@ def test_a_trial_is_scored_against_the_labels_of_the_rows_that_it_names(
 ) -> None:
     config = {**tiny.SMALL, "copies": COPIES}
     own = Experiment("protocols", "", (Row("unrolled", config, protocol=name),))
-    wanted = grid.trials([own], tiny_corpus, grid.PROFILES["full"], seeds=[0])[:1]
+    wanted = grid.trials([own], tiny_corpus, profiles.PROFILES["full"], seeds=[0])[:1]
     store = Store("tiny", tmp_path)
     grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
     said = store.predictions("protocols").iloc[0]
@@ -89,7 +89,9 @@ def test_both_scorings_are_of_one_training_and_say_what_each_would_say_alone(
 ) -> None:
     config = {**tiny.SMALL, "copies": COPIES, "model": model}
     own = Experiment("protocols", "", tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)))
-    wanted = [trial for trial in grid.trials([own], tiny_corpus, grid.PROFILES["full"], [0]) if trial.split.fold == "0"]
+    wanted = [
+        trial for trial in grid.trials([own], tiny_corpus, profiles.PROFILES["full"], [0]) if trial.split.fold == "0"
+    ]
     assert [trial.protocol for trial in wanted] == [ALL, CLEAN]
     together, alone = (Store("tiny", tmp_path / name) for name in ("together", "alone"))
     assert grid.run(wanted, tiny_corpus, together, workers=1, progress=False) == 1
@@ -105,20 +107,20 @@ def test_both_scorings_are_of_one_training_and_say_what_each_would_say_alone(
 def test_where_the_test_fold_selects_each_scoring_has_its_own_training(tiny_corpus: Corpus, tmp_path: Path) -> None:
     config = {**tiny.SMALL, "copies": COPIES, "selection": "test"}
     own = Experiment("protocols", "", tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)))
-    wanted = grid.trials([own], tiny_corpus, grid.PROFILES["full"], [0], folds=["0"])
+    wanted = grid.trials([own], tiny_corpus, profiles.PROFILES["full"], [0], folds=["0"])
     assert grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False) == 2
 
 
 @pytest.mark.parametrize("changes", [{"copies": 1}, {"augment": ()}])
 def test_too_few_copies_for_a_leak_are_one_line(tiny_corpus: Corpus, tmp_path: Path, changes: dict) -> None:
     own = Experiment("protocols", "", (Row("leaking", {**tiny.SMALL, **changes}, protocol=ALL),))
-    wanted = grid.trials([own], tiny_corpus, grid.PROFILES["full"], [0], folds=["0"])
+    wanted = grid.trials([own], tiny_corpus, profiles.PROFILES["full"], [0], folds=["0"])
     with pytest.raises(TrainingError, match="too few copies"):
         grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False)
 
 
 def test_nothing_else_can_choose_it(tiny_corpus: Corpus) -> None:
-    full = grid.PROFILES["full"]
+    full = profiles.PROFILES["full"]
     for protocol in LEAKING:
         assert protocol not in grid.PROTOCOLS
         with pytest.raises(ConfigError, match=protocol):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hmoe.base.errors import ConfigError
 from hmoe.config import Config
 from hmoe.experts import EXPERTS
 from hmoe.masking import frame_mask, masked_mean
@@ -68,6 +69,13 @@ def test_without_router_each_expert_has_the_same_weight_and_no_parameter_is_left
     router = Router(20, 3, Config(**SMALL, router="uniform"))
     assert count_parameters(router) == 0
     torch.testing.assert_close(router(torch.randn(5, 20)), torch.full((5, 3), 1 / 3))
+
+
+def test_an_expert_that_nobody_defined_is_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        built(experts=("cnn", "gru"))
+    assert "experts" in error.value.where and "gru" in error.value.what
+    assert all(name in error.value.remedy for name in EXPERTS)
 
 
 def test_equation_5_is_the_weighted_sum_of_the_experts() -> None:

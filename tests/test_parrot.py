@@ -21,7 +21,7 @@ from hmoe.corpora import Corpus, audio
 from hmoe.model import count_parameters
 from hmoe.parrot import audio_mamba, cached, encoders, fusion, pretraining, ssamba
 from hmoe.parrot.fusion import PARROT
-from hmoe.study import grid
+from hmoe.study import grid, profiles
 from hmoe.study.experiments import PARROT as ROWS
 from hmoe.study.experiments import Experiment, Row
 from hmoe.study.store import Store
@@ -333,7 +333,7 @@ def test_who_registers_waits_for_who_is_registering(
 def test_trials_of_parrot_are_recorded_like_all_others(tiny_corpus: Corpus, tmp_path: Path) -> None:
     short = {**ROW, "encoders": ("openwakeword", "hmoe-simba"), "epochs": 2, "filters": 2, "d_state": 4}
     rows = (Row("pair", short), Row("alone", {**short, "encoders": ("openwakeword",)}))
-    wanted = grid.trials([Experiment("parrot", "", rows)], tiny_corpus, grid.PROFILES["full"], seeds=[0])
+    wanted = grid.trials([Experiment("parrot", "", rows)], tiny_corpus, profiles.PROFILES["full"], seeds=[0])
     store = Store("tiny", tmp_path)
     assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 10
     assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 0

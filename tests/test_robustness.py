@@ -10,7 +10,7 @@ import tiny
 
 from hmoe.base.errors import CorpusError
 from hmoe.corpora import Corpus
-from hmoe.study import grid, robustness
+from hmoe.study import grid, profiles, robustness
 from hmoe.study.experiments import CONDITIONS, ROBUSTNESS, Experiment, Row
 from hmoe.study.robustness import Disturbed
 from hmoe.study.store import Store
@@ -119,7 +119,7 @@ def test_one_training_gives_a_record_for_each_condition_and_the_clean_one_is_tab
     rows = tuple(Row(f"small, {name}", tiny.SMALL, protocol=robustness.PROTOCOL) for name in names)
     heard = Experiment("robustness", "", rows)
     plain = Experiment("first", "", (Row("full", tiny.SMALL),))
-    full, store = grid.PROFILES["full"], Store("tiny", tmp_path)
+    full, store = profiles.PROFILES["full"], Store("tiny", tmp_path)
     wanted = grid.trials([heard], tiny_corpus, full, seeds=[0])
     assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 5  # trainings
     found = store.read("robustness")
@@ -132,7 +132,7 @@ def test_one_training_gives_a_record_for_each_condition_and_the_clean_one_is_tab
 
 def test_a_killed_run_computes_the_missing_conditions_alone(tiny_corpus: Corpus, tmp_path: Path) -> None:
     rows = tuple(Row(f"small, {name}", tiny.SMALL, protocol=robustness.PROTOCOL) for name in ("clean", "white 0 dB"))
-    wanted = grid.trials([Experiment("robustness", "", rows)], tiny_corpus, grid.PROFILES["full"], seeds=[0])
+    wanted = grid.trials([Experiment("robustness", "", rows)], tiny_corpus, profiles.PROFILES["full"], seeds=[0])
     whole, cut = Store("tiny", tmp_path / "whole"), Store("tiny", tmp_path / "cut")
     grid.run(wanted, tiny_corpus, whole, workers=1, progress=False)
     grid.run([trial for trial in wanted if trial.row.endswith("clean")], tiny_corpus, cut, workers=1, progress=False)

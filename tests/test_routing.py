@@ -15,7 +15,7 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs.batches import Inputs
 from hmoe.model import HMoESiMBA
-from hmoe.study import grid, routing
+from hmoe.study import grid, profiles, routing
 from hmoe.study.experiments import HEARD, ROUTER, WEIGHTS, Experiment, Row
 from hmoe.study.store import Store
 from hmoe.train import predict
@@ -65,7 +65,7 @@ def test_entropy_and_explained_shares_at_their_borders() -> None:
 def test_one_training_gives_every_row_and_keeps_every_weight(tiny_corpus: Corpus, tmp_path: Path) -> None:
     rows = tuple(Row(row.name, tiny.SMALL, protocol=row.protocol) for row in ROUTER.rows)
     watched, plain = Experiment("router", "", rows), Experiment("first", "", (Row("full", tiny.SMALL),))
-    full, store = grid.PROFILES["full"], Store("tiny", tmp_path)
+    full, store = profiles.PROFILES["full"], Store("tiny", tmp_path)
     wanted = grid.trials([watched], tiny_corpus, full, seeds=[0])
     assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 5  # trainings
     found = store.read("router")

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 
 from hmoe.base.errors import StoreError
+from hmoe.base.stamp import processor
 from hmoe.config import Config
-from hmoe.study.store import COLUMNS, KEY, Store, processor
+from hmoe.study.store import COLUMNS, KEY, Store
 
 CONFIG = Config(d_state=64)
 SAID = {"letters": "a=anger b=fear", "predicted": "abba", "actual": "abab"}

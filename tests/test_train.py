@@ -26,7 +26,7 @@ from hmoe.inputs.bank import Bank
 from hmoe.inputs.batches import Inputs
 from hmoe.mamba import decayed
 from hmoe.model import HMoESiMBA
-from hmoe.study import grid
+from hmoe.study import grid, profiles
 from hmoe.study.experiments import Experiment, Row
 from hmoe.study.store import Store
 from hmoe.study.trial import Trial, fit_split, run_trials
@@ -307,7 +307,7 @@ def tiny_bank(tiny_corpus: Corpus) -> Bank:
 
 def trial(corpus: Corpus, **changes: object) -> Trial:
     experiment = Experiment("e", "", (Row("r", {**tiny.SMALL, **changes}),))
-    return grid.trials([experiment], corpus, grid.PROFILES["full"], seeds=[0])[0]
+    return grid.trials([experiment], corpus, profiles.PROFILES["full"], seeds=[0])[0]
 
 
 def test_a_trial_gives_the_same_bits_twice_and_counts_what_it_tested(tiny_corpus: Corpus, tiny_bank: Bank) -> None:
@@ -330,7 +330,7 @@ def test_the_last_epoch_shares_the_training_of_the_one_that_the_test_fold_select
     config = {**tiny.SMALL, "epochs": 7}
     names = ("last", "test", "nested")
     rows = tuple(Row(name, {**config, "selection": name}) for name in names)
-    wanted = grid.trials([Experiment("e", "", rows)], tiny_corpus, grid.PROFILES["full"], [0], folds=["0", "1"])
+    wanted = grid.trials([Experiment("e", "", rows)], tiny_corpus, profiles.PROFILES["full"], [0], folds=["0", "1"])
     together, apart = (Store("tiny", tmp_path / name) for name in ("together", "apart"))
     assert grid.run(wanted, tiny_corpus, together, workers=1, progress=False) == 4  # one for two, and nested: two folds
     for trial in wanted:
@@ -349,7 +349,7 @@ def test_a_model_of_vectors_refuses_frames_rather_than_read_the_first_and_stops_
     tiny_corpus: Corpus, tmp_path: Path
 ) -> None:
     rows = (Row("svm", {"model": "svm", "reading": "frames", "augment": ()}), Row("full", tiny.SMALL))
-    wanted = grid.trials([Experiment("e", "", rows)], tiny_corpus, grid.PROFILES["full"], [0], folds=["0"])
+    wanted = grid.trials([Experiment("e", "", rows)], tiny_corpus, profiles.PROFILES["full"], [0], folds=["0"])
     store = Store("tiny", tmp_path)
     with pytest.raises(TrainingError, match="row 'svm'.* reading 'frames': the model reads one vector an utterance"):
         grid.run(wanted, tiny_corpus, store, workers=1, progress=False)

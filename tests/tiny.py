@@ -11,7 +11,7 @@ import pandas as pd
 
 from hmoe.corpora import audio
 from hmoe.corpora.table import Corpus, Utterance, tabulate
-from hmoe.study import grid
+from hmoe.study import grid, profiles
 from hmoe.study.experiments import Experiment, Row
 from hmoe.study.store import Store
 
@@ -57,7 +57,7 @@ def load(root: Path) -> Corpus:
 
 
 def wanted(corpus: Corpus, seeds: tuple[int, ...] = (0,)) -> list[grid.Trial]:
-    return grid.trials([FIRST, TWIN], corpus, grid.PROFILES["full"], seeds=seeds)
+    return grid.trials([FIRST, TWIN], corpus, profiles.PROFILES["full"], seeds=seeds)
 
 
 def records(results: Path) -> dict[str, pd.DataFrame]:

@@ -29,7 +29,8 @@ from papermill.exceptions import PapermillExecutionError
 from hmoe import corpora
 from hmoe.base.errors import HmoeError
 from hmoe.base.files import PACKAGE, PROJECT, atomic_write, results_dir
-from hmoe.study.store import Store, commit, machine
+from hmoe.base.stamp import commit, machine
+from hmoe.study.store import Store
 from hmoe_book import pages, runs
 
 BUILD = PROJECT / "_build"

@@ -13,11 +13,11 @@ from IPython.display import display
 from pandas.io.formats.style import Styler
 
 from hmoe.base.files import PROJECT, results_dir
+from hmoe.base.stamp import commit, machine, now
 from hmoe.corpora import Corpus
 from hmoe.study import report
 from hmoe.study.experiments import METRICS, Experiment
 from hmoe.study.report import RowReport
-from hmoe.study.store import commit, machine, now
 from hmoe_book import figures
 
 

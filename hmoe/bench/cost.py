@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hmoe import corpora, peers
+from hmoe.base import stamp
 from hmoe.base.errors import ConfigError
 from hmoe.base.files import atomic_write, results_dir
 from hmoe.bench.scan import forget_peak, memory, seconds
@@ -35,7 +36,6 @@ from hmoe.inputs.bank import heard
 from hmoe.mamba import MambaBlock
 from hmoe.model import count_parameters
 from hmoe.simba import EinFFT, SiMBA
-from hmoe.study import store
 from hmoe.study.experiments import TABLE_2
 from hmoe.study.metrics import Estimate
 
@@ -238,7 +238,7 @@ def bench_cost(
         raise ConfigError("--only", f"got {unknown[0]!r}", f"known: {', '.join(measured)}")
     tables = {name: measured[name]() for name in only}
     target = target or (None if quick else results_dir() / "bench")
-    about = {"commit": store.commit(), "date": store.now(), "machine": store.machine()}
+    about = {"commit": stamp.commit(), "date": stamp.now(), "machine": stamp.machine()}
     tables = {name: table.assign(**about) for name, table in tables.items()}
     if target:
         for name, table in tables.items():

@@ -20,9 +20,10 @@ from sklearn.base import BaseEstimator
 from tqdm import tqdm
 
 from hmoe import peers
+from hmoe.base import stamp
 from hmoe.base.files import atomic_write, results_dir
 from hmoe.corpora import Corpus
-from hmoe.study import grid, store
+from hmoe.study import grid, profiles, store
 from hmoe.study.experiments import EXPERIMENTS, TABLE_2
 from hmoe.study.trial import Trial, fit_split
 from hmoe.train import one_thread
@@ -35,7 +36,7 @@ HEARD = 24  # utterances whose features are timed
 def computations(corpus: Corpus, device: str) -> dict[str, list[Trial]]:
     """The trials of one seed by row, each computation once: where the same one stands in several tables, the first."""
     first: dict[tuple[str, str, str], Trial] = {}
-    for trial in grid.trials(EXPERIMENTS.values(), corpus, grid.PROFILES["full"], [0], device=device):
+    for trial in grid.trials(EXPERIMENTS.values(), corpus, profiles.PROFILES["full"], [0], device=device):
         first.setdefault((trial.config.key(), trial.protocol, trial.split.fold), trial)
     rows: dict[str, list[Trial]] = {}
     for trial in first.values():
@@ -126,7 +127,7 @@ def bench_paper(
     table = pd.DataFrame(lines).assign(total_s=lambda table: table["trials"] * table["trial_s"])
     table.loc[len(table)] = {"row": "the whole paper", "trials": table["trials"].sum(), "total_s": clock}
     about = {"how": "measured" if full else "extrapolated", "corpus": corpus.name, "utterances": len(corpus)}
-    about |= {"workers": workers, "device": device, "commit": store.commit(), "date": store.now()}
-    table = table.assign(**about, machine=store.machine(device))
+    about |= {"workers": workers, "device": device, "commit": stamp.commit(), "date": stamp.now()}
+    table = table.assign(**about, machine=stamp.machine(device))
     atomic_write(target or results_dir() / "bench" / "paper.csv", table.to_csv(index=False, float_format="%.4g"))
     return table

@@ -33,10 +33,10 @@ import torch
 from torch import Tensor
 
 from hmoe import scan
+from hmoe.base import stamp
 from hmoe.base.errors import HmoeError
 from hmoe.base.files import DATA, atomic_write, results_dir
 from hmoe.scan import selective_scan
-from hmoe.study import store
 
 BATCH, THREADS = 32, min(2, os.cpu_count() or 1)
 # (L, D, N): numbers of states at the length of an utterance, then lengths at few states.
@@ -242,9 +242,9 @@ def _compared(table: pd.DataFrame, device: str = "cpu") -> pd.DataFrame:
         processor_times=times_ours(table["forward_processor_s"] + table["backward_processor_s"]),
         memory_times=times_ours(table["peak_mb"]),
         threads=THREADS,
-        commit=store.commit(),
-        date=store.now(),
-        machine=store.machine(device),
+        commit=stamp.commit(),
+        date=stamp.now(),
+        machine=stamp.machine(device),
     )
 
 

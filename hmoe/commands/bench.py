@@ -49,7 +49,7 @@ def bench_paper_command(
     Example: `hmoe bench paper --corpus casia --root /data/casia`
     """
     from hmoe.bench.paper import bench_paper
-    from hmoe.study import grid
+    from hmoe.study import profiles
 
-    data = grid.load(corpus, root, grid.PROFILES["full"])
+    data = profiles.load(corpus, root, profiles.PROFILES["full"])
     typer.echo(bench_paper(data, device, workers, full).to_string(index=False, float_format="{:.4g}".format))

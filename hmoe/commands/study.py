@@ -34,9 +34,11 @@ def config_command(changes: Changes = None) -> None:
 
     Example: `hmoe config --set reading=frames`
     """
+    from hmoe import experts
     from hmoe.config import Config
 
     config = Config(**overrides(changes))
+    experts.check(config)
     typer.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).strip())
     typer.echo(f"# key {config.key()}")
 
@@ -55,12 +57,12 @@ def features_command(
 
     Example: `hmoe features --corpus casia --root /data/casia`
     """
-    from hmoe.study import grid
+    from hmoe.study import grid, profiles
     from hmoe.study.experiments import Row
 
-    chosen = grid.profile(profile)
+    chosen = profiles.profile(profile)
     config = chosen.config(Row("HMoE-SiMBA"), **overrides(changes))
-    bank = grid.open_bank(grid.load(corpus, root, chosen), config, workers, device=torch_on)
+    bank = grid.open_bank(profiles.load(corpus, root, chosen), config, workers, device=torch_on)
     typer.echo(f"{len(bank.ids)} utterances, each clean and in {bank.copies} augmented copies")
 
 
@@ -80,19 +82,19 @@ def run_command(
 
     Example: `hmoe run table2 --corpus casia --root /data/casia --seeds 0,1,2`
     """
-    from hmoe.study import grid
+    from hmoe.study import grid, profiles
     from hmoe.study.experiments import EXPERIMENTS
     from hmoe.study.experiments import experiment as find
 
     experiments = list(EXPERIMENTS.values()) if experiment == "all" else [find(experiment)]
-    chosen, changed, wanted_seeds = grid.profile(profile), overrides(changes), numbers(seeds) if seeds else None
+    chosen, changed, wanted_seeds = profiles.profile(profile), overrides(changes), numbers(seeds) if seeds else None
     if backend not in ("loky", "dask"):
         raise ConfigError("--backend", f"got {backend!r}", "give loky or dask")
     if (backend == "dask") != (scheduler is not None):
         raise ConfigError("--backend", f"got {backend!r} with --scheduler {scheduler}", "dask needs both, loky neither")
-    data = grid.load(corpus, root, chosen)
+    data = profiles.load(corpus, root, chosen)
     wanted = grid.trials(experiments, data, chosen, wanted_seeds, rows, device, folds, **changed)
-    records = grid.store_for(corpus, chosen, device)
+    records = profiles.store_for(corpus, chosen, device)
     n = grid.run(wanted, data, records, workers, scheduler)
     typer.echo(f"{n} trainings computed, {len(wanted)} trials recorded under {records.folder}")
 
@@ -112,15 +114,15 @@ def report_command(
     """
     from dataclasses import replace
 
-    from hmoe.study import grid, report
+    from hmoe.study import profiles, report
     from hmoe.study.experiments import experiment as find
 
-    chosen, changed, wanted = find(experiment), overrides(changes), grid.profile(profile)
+    chosen, changed, wanted = find(experiment), overrides(changes), profiles.profile(profile)
     if corpus != "casia":
         chosen = report.without_paper(chosen)
     if protocol := changed.pop("protocol", None):
         chosen = replace(chosen, rows=tuple(replace(row, protocol=protocol) for row in chosen.rows))
-    store = grid.store_for(corpus, wanted, device)
+    store = profiles.store_for(corpus, wanted, device)
     found = report.rows(store, chosen, lambda row: wanted.config(row, **changed))
     table = report.table(found, chosen)
     if not found:

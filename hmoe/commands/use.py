@@ -26,31 +26,35 @@ def train_command(
     """
     import numpy as np
 
+    from hmoe import experts
     from hmoe.base.files import atomic_write
     from hmoe.base.seeds import stable_seed
     from hmoe.inputs.batches import Inputs
-    from hmoe.study import grid, protocols
+    from hmoe.readings import READINGS
+    from hmoe.study import grid, profiles, protocols
     from hmoe.study.experiments import Row
     from hmoe.train import fit
     from hmoe.use.pretrained import Pretrained, facts, vacant
 
-    chosen = grid.profile(profile)
+    chosen = profiles.profile(profile)
     config = chosen.config(Row("HMoE-SiMBA"), **overrides(changes))
+    experts.check(config)
     if config.model != "hmoe-simba" or config.selection == "test":
         raise ConfigError("--set", "a model for `hmoe predict` is HMoE-SiMBA, and nothing tests it", "use `hmoe run`")
-    if config.by_speaker or "prosody" in config.reading or config.reading == "embeddings":
+    reading = READINGS[config.reading]
+    if config.by_speaker or reading.prosody or "embeddings" in reading.blocks:
         raise ConfigError("--set", "`hmoe predict` hears one recording at a time, and its spectrum", "use `hmoe run`")
     output = vacant(output)
     probe = output.with_name(f".{output.name}.tmp")  # what cannot be written is told now, not after training
     atomic_write(probe, "")
     probe.unlink()
-    data = grid.load(corpus, root, chosen)
-    about = facts(data, config, grid.store_for(corpus, chosen))
+    data = profiles.load(corpus, root, chosen)
+    about = facts(data, config, profiles.store_for(corpus, chosen))
     inputs = Inputs.of(grid.open_bank(data, config), config, device)
     rows, held_out = np.arange(len(data)), None
     if config.selection == "nested":
         rows, held_out = protocols.validation(rows, data.labels, config.validation_fraction, seed)
-    started = stable_seed(config.key(), seed, device, grid.source_digest(), *data.table["sha256"])
+    started = stable_seed(config.key(), seed, device, profiles.source_digest(), *data.table["sha256"])
     model, run = fit(
         lambda: Pretrained(config, list(data.emotions), about), inputs, data.labels, rows, held_out, config, seed,
         output.with_name(f".{output.name}.{started:x}.tmp"), progress=True,
@@ -130,23 +134,24 @@ def pretrain_command(
 
     Example: `hmoe pretrain mamba-0 --corpus synthetic`
     """
+    from hmoe.base import stamp
     from hmoe.parrot.encoders import own_path, register
     from hmoe.parrot.pretraining import pretrain, save_encoder
-    from hmoe.study import grid, store
+    from hmoe.study import profiles
 
     kind, dash, seed = name.partition("-")
     if not dash or not seed.isdecimal():
         raise ConfigError("name of the encoder", f"got {name!r}", "write KIND-SEED, e.g. mamba-0 or attention-1")
-    data = grid.load(corpus, root, grid.profile(profile))
+    data = profiles.load(corpus, root, profiles.profile(profile))
     strangers = set(without or ()) - set(data.table["speaker"])
     if strangers:
         raise ConfigError("--without", f"no speaker {sorted(strangers)}", f"have {sorted(set(data.table['speaker']))}")
     data = data.subset(~data.table["speaker"].isin(without or ()))
     encoder, history = pretrain(data, kind, size, epochs, int(seed), progress=True)
     facts = {"corpus": corpus, "utterances": str(len(data)), "without": " ".join(without or ()), "seed": seed}
-    facts |= {"epochs": str(epochs), "commit": store.commit(), "date": store.now()}
+    facts |= {"epochs": str(epochs), "commit": stamp.commit(), "date": stamp.now()}
     save_encoder(encoder, own_path(name), facts)
-    register(name, history[-1], {"size": size, **facts, "machine": store.machine()})
+    register(name, history[-1], {"size": size, **facts, "machine": stamp.machine()})
     typer.echo(f"loss {history[0]:.3f} to {history[-1]:.3f} (1 is guessing the mean): {own_path(name)}")
 
 

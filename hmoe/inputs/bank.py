@@ -42,6 +42,7 @@ from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
 from hmoe.inputs import prosody as prosodies
 from hmoe.inputs.features_torch import Extractor
+from hmoe.readings import READINGS
 
 CORPUS_RATE = 16_000  # Hz, of `Corpus.waveform`
 BATCH = 32  # utterances at a time on a device
@@ -100,8 +101,8 @@ class Bank:
 
     def digest(self, config: Config) -> str:
         """12 hexadecimal digits that name all that a model of this configuration may read of the bank, bit by bit."""
-        frames = [f"frames-{config.frame_stride}"] if config.reading == "frames" else []
-        kinds = ["statistics", *frames, *(["prosody"] if "prosody" in config.reading else [])]
+        frames = [f"frames-{config.frame_stride}"] if READINGS[config.reading].sequence else []
+        kinds = ["statistics", *frames, *(["prosody"] if READINGS[config.reading].prosody else [])]
         copies = range((config.copies if config.augment else 0) + 1)
         sides = [sidecar(self.path(kind, copy)).read_bytes() for kind in kinds for copy in copies]
         return hashlib.sha256(b"\n".join(sides)).hexdigest()[:12]

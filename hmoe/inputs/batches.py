@@ -13,8 +13,7 @@ from hmoe.base.errors import ConfigError
 from hmoe.config import Config
 from hmoe.inputs.bank import Bank
 from hmoe.masking import frame_mask
-
-N_STATISTICS = 5  # mean, standard deviation, 10th, 50th and 90th percentile
+from hmoe.readings import READINGS
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,17 @@ class Inputs:
         return x, lengths
 
     def _read(self, rows: np.ndarray, copies: np.ndarray) -> tuple[Tensor, Tensor | None]:
-        if self.reading == "frames":
+        reading = READINGS[self.reading]
+        if reading.sequence:
             sequences = [torch.from_numpy(frames) for frames in self.bank.frames(rows, copies, self.stride)]
             lengths = torch.tensor([len(frames) for frames in sequences])
             return pad_sequence(sequences, batch_first=True).to(self.device), lengths.to(self.device)
-        kinds = [kind if kind in ("statistics", "prosody") else "pooled" for kind in self.reading.split("+")]
-        parts = [getattr(self.bank, kind)(rows, copies) for kind in kinds]
+        parts = [getattr(self.bank, block)(rows, copies) for block in reading.blocks]
         return torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)[:, None], None
 
     def lengths(self, rows: np.ndarray, copies: np.ndarray) -> np.ndarray:
         """(B,) tokens of each, to put utterances of like length together; all equal but in `frames`."""
-        if self.reading == "frames":
+        if READINGS[self.reading].sequence:
             return self.bank.lengths(rows, copies, self.stride)
         return np.ones(len(rows), int)
 

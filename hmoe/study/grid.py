@@ -6,13 +6,11 @@ when it ends, so a grid that is killed loses the trials in flight and no more.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ import joblib
 import pandas as pd
 from tqdm import tqdm
 
-from hmoe import corpora
+from hmoe import experts
 from hmoe.base.errors import ConfigError, StoreError, TrainingError
-from hmoe.base.files import PACKAGE, cache_dir, results_dir
+from hmoe.base.files import cache_dir
 from hmoe.base.seeds import stable_seed
 from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
@@ -30,9 +28,11 @@ from hmoe.inputs import bank as banks
 from hmoe.inputs.bank import Bank
 from hmoe.parrot import cached
 from hmoe.parrot.cached import Embeddings
+from hmoe.readings import READINGS
 from hmoe.study import robustness
-from hmoe.study.experiments import Experiment, Row
+from hmoe.study.experiments import Experiment
 from hmoe.study.leaking import CLEAN, LEAKING
+from hmoe.study.profiles import Profile, source_digest
 from hmoe.study.protocols import PROTOCOLS, tested
 from hmoe.study.store import CURVE, KEY, SAID, Store, kind
 from hmoe.study.trial import DISTURBED, Outcome, Trial, record, run_trials
@@ -47,64 +47,6 @@ PRIVATE = {
 """Protocols that few experiments have for themselves."""
 
 WAIT, CHECK = 3600, 5  # s: for the first worker of a cluster; until looking for new ones
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How much of everything: `full` is the paper's protocol, `fast` is for reading along and for tests."""
-
-    name: str
-    seeds: tuple[int, ...]
-    sentences: int | None = None  # of each speaker and emotion, the first so many; None: all
-    folds: int | None = None  # of each protocol, the first so many; None: all
-    changes: dict[str, Any] = field(default_factory=dict)  # what it changes in every configuration
-    frames: dict[str, Any] = field(default_factory=dict)  # ... and further in rows that read frames, the slowest
-
-    def config(self, row: Row, **overrides: Any) -> Config:
-        """The configuration of a row in this profile. The profile goes before the row, overrides before both."""
-        config = row.config(**{**self.changes, **overrides})
-        return config.replace(**{**self.frames, **overrides}) if config.reading == "frames" else config
-
-
-PROFILES = {
-    "full": Profile("full", seeds=(0, 1, 2)),
-    "fast": Profile(
-        "fast",
-        seeds=(0,),
-        sentences=20,
-        folds=2,
-        changes={"epochs": 12, "lr": 1e-3, "copies": 4},
-        frames={"epochs": 4, "frame_stride": 8},
-    ),
-}
-
-
-def profile(name: str) -> Profile:
-    if name not in PROFILES:
-        raise ConfigError("profile", f"got {name!r}", f"known: {', '.join(PROFILES)}")
-    return PROFILES[name]
-
-
-def load(corpus: str, root: str | Path | None, profile: Profile) -> Corpus:
-    """A corpus as the profile wants it."""
-    whole = corpora.load(corpus, root)
-    if profile.sentences is None:
-        return whole
-    before = whole.table.sort_values(["sentence", "id"]).groupby(["speaker", "emotion"]).cumcount().sort_index()
-    return whole.subset(before < profile.sentences)
-
-
-def store_for(corpus: str, profile: Profile, device: str = "cpu") -> Store:
-    """`full` trials are the project's record; those of `fast` are scratch, and forgotten when the code changes."""
-    if profile.name == "full":
-        return Store(corpus, results_dir(), device)
-    return Store(corpus, cache_dir() / "trials" / profile.name / source_digest(), device)
-
-
-@cache
-def source_digest() -> str:
-    sources = sorted(PACKAGE.rglob("*.py"))
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 
 def trials(
@@ -127,6 +69,7 @@ def trials(
                 if protocol and row.protocol.endswith(DISTURBED):
                     raise ConfigError("--set protocol", f"got {name!r}", f"leave it out: {row.name!r} is disturbed")
                 config = profile.config(row, **overrides)
+                experts.check(config)
                 splits = known[name].splits(corpus, seed)[: profile.folds]
                 if unknown := set(folds or ()) - (dealt := {split.fold: None for split in splits}).keys():
                     raise ConfigError(f"row {row.name!r}", f"no fold {min(unknown)!r}", f"folds: {', '.join(dealt)}")
@@ -230,8 +173,8 @@ def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...], s
     config = trial.config
     copies = config.copies if config.augment else 0
     augmenting = config.only(Augmenting).key() if copies else ""
-    stride = config.frame_stride if config.reading == "frames" else 0
-    kinds = (stride, "prosody" in config.reading, config.encoders)
+    stride = config.frame_stride if READINGS[config.reading].sequence else 0
+    kinds = (stride, READINGS[config.reading].prosody, config.encoders)
     return config.only(Features).key(), augmenting, copies, *kinds, trial.features_on
 
 
@@ -245,7 +188,8 @@ def open_bank(
     if config.reading == "embeddings":
         return cached.build(corpus, config, workers, progress)
     copies = config.copies if config.augment else 0
-    wanted = {"frames": config.reading == "frames", "prosody": "prosody" in config.reading}
+    reading = READINGS[config.reading]
+    wanted = {"frames": reading.sequence, "prosody": reading.prosody}
     return banks.build(corpus, config, copies=copies, workers=workers, progress=progress, device=device, **wanted)
 
 

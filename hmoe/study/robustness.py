@@ -20,13 +20,15 @@ from hmoe import augment
 from hmoe.augment import mixed
 from hmoe.base.errors import CorpusError
 from hmoe.base.seeds import stable_seed
+from hmoe.base.stamp import commit
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs.bank import CORPUS_RATE, Bank, build
 from hmoe.inputs.batches import Inputs
+from hmoe.readings import READINGS
 from hmoe.study import routing
 from hmoe.study.experiments import HEARD, ROUTER
-from hmoe.study.store import Store, commit
+from hmoe.study.store import Store
 from hmoe.study.trial import DISTURBED, Outcome, Trial, classes, fit_split, outcome
 from hmoe.train import one_thread
 
@@ -169,7 +171,9 @@ def prepare(trials: list[Trial], corpus: Corpus, workers: int | None = None, pro
     """Compute what is missing of the features of the conditions that the trials name."""
     configs = {trial.config.key(): trial.config for trial in trials}.values()
     for condition in dict.fromkeys(map(condition_of, trials)):
-        for config in sorted(configs, key=lambda config: config.reading != "frames"):  # theirs come with the others'
+        for config in sorted(
+            configs, key=lambda config: not READINGS[config.reading].sequence
+        ):  # theirs come with the others'
             _bank(corpus, condition, config, workers, progress, trials[0].features_on)
 
 
@@ -209,6 +213,6 @@ def condition_of(trial: Trial) -> str:
 def _bank(
     corpus: Corpus, condition: str, config: Config, workers: int | None, progress: bool, device: str | None
 ) -> Bank:
-    heard, wanted = Disturbed.of(corpus, condition), {"frames": config.reading == "frames"}
-    wanted["prosody"] = "prosody" in config.reading
+    heard, reading = Disturbed.of(corpus, condition), READINGS[config.reading]
+    wanted = {"frames": reading.sequence, "prosody": reading.prosody}
     return build(heard, config, copies=0, workers=workers, progress=progress, device=device, **wanted)

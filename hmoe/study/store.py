@@ -15,18 +15,14 @@ from __future__ import annotations
 import io
 import json
 import os
-import platform
-import subprocess
 from contextlib import suppress
-from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock
 
 from hmoe.base.errors import StoreError
-from hmoe.base.files import PACKAGE, atomic_write, results_dir
+from hmoe.base.files import atomic_write, results_dir
 from hmoe.config import Config
 from hmoe.corpora.labels import COMMON
 
@@ -221,52 +217,3 @@ def _widened(path: Path, columns: list[str]) -> str:
     if list(written.columns) == columns:
         return text
     return written.reindex(columns=columns, fill_value="").to_csv(index=False, lineterminator="\n")
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
-
-
-@cache
-def machine(device: str = "cpu") -> str:
-    """What a reader needs to judge a time, and which last bits to expect: the processor with its family, model and
-    widest vector instructions, and the cores that this process may use; or the GPU."""
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    name = processor(cpuinfo.read_text()) if cpuinfo.exists() else ""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name or platform.processor() or platform.machine()}, {cores} cores"
-
-
-VECTORS = ("avx512f", "avx2", "avx", "sse2", "sve", "asimd")
-"""Instructions by which processors add up in another order, the widest first."""
-
-
-def processor(cpuinfo: str) -> str:
-    """Of the text of /proc/cpuinfo: "AMD EPYC (family 25 model 17, avx512f)"; "" where it names no model."""
-    lines = [line.partition(":") for line in cpuinfo.split("\n\n", 1)[0].splitlines()]
-    facts = {name.strip(): value.strip() for name, _, value in lines}
-    if "model name" not in facts:
-        return ""
-    flags = facts.get("flags", facts.get("Features", "")).split()
-    kind = [f"family {facts['cpu family']} model {facts['model']}"] if {"cpu family", "model"} <= set(facts) else []
-    kind += [name for name in VECTORS if name in flags][:1]
-    return facts["model name"] + (f" ({', '.join(kind)})" if kind else "")
-
-
-@cache
-def commit() -> str:
-    """The commit that runs, with `+` if `hmoe/` differs from it; outside a git checkout `HMOE_COMMIT`, or `-`."""
-    try:
-        head = subprocess.run(
-            ["git", "rev-parse", "--short=10", "HEAD"], cwd=PACKAGE, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--", "."], cwd=PACKAGE, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("HMOE_COMMIT", "-")
-    return head + ("+" if changed else "")

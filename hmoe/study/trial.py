@@ -13,16 +13,18 @@ from torch import nn
 from hmoe import peers
 from hmoe.base.errors import TrainingError
 from hmoe.base.seeds import stable_seed
+from hmoe.base.stamp import commit, machine, now
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs.bank import Bank
 from hmoe.inputs.batches import Inputs
 from hmoe.model import count_parameters
 from hmoe.peers.unseen.across_speakers import AcrossSpeakers
+from hmoe.readings import READINGS
 from hmoe.study import metrics
 from hmoe.study.leaking import CLEAN, COPIES, LEAKING, UnrolledInputs, unrolled
 from hmoe.study.protocols import Split, validation
-from hmoe.study.store import CURVE, KEY, Store, commit, machine, now
+from hmoe.study.store import CURVE, KEY, Store
 from hmoe.train import Run, fit, one_thread, predict
 
 DISTURBED = "-disturbed"  # a protocol that trains as the one without, and tests under conditions (chapter 18)
@@ -104,8 +106,10 @@ def fitted(trial: Trial, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray | N
 
 def vectors(inputs: Inputs, rows: np.ndarray, copy: int = 0) -> np.ndarray:
     """(len(rows), D), as scikit-learn reads them. TrainingError for frames: it would read the first one alone."""
-    if inputs.reading == "frames":
-        raise TrainingError("reading 'frames'", "the model reads one vector an utterance", "--set reading=statistics")
+    if READINGS[inputs.reading].sequence:
+        raise TrainingError(
+            f"reading {inputs.reading!r}", "the model reads one vector an utterance", "--set reading=statistics"
+        )
     return inputs.batch(rows, np.full(len(rows), copy))[0][:, 0].cpu().numpy()
 
 

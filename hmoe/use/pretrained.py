@@ -23,12 +23,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 
 from hmoe import features
+from hmoe.base import stamp
 from hmoe.base.errors import AudioError, ConfigError, StoreError
 from hmoe.base.files import atomic_write
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
 from hmoe.inputs.bank import CORPUS_RATE, heard
 from hmoe.model import HMoESiMBA, count_parameters
+from hmoe.readings import READINGS
 from hmoe.study import store
 from hmoe.use import card, likeness
 
@@ -133,9 +135,10 @@ class Pretrained(
         """(T, D) -> (1, T', D') in the model's reading."""
         if not np.isfinite(frames).all():
             raise AudioError(path, "features that are not finite", "check the recording")
-        if self.config.reading == "frames":
+        block, *_ = READINGS[self.config.reading].blocks
+        if block == "frames":
             frames = features.thin(frames, self.config.frame_stride)
-        elif self.config.reading == "statistics":
+        elif block == "statistics":
             frames = features.statistics(frames)[None]
         else:
             frames = features.pool(frames)[None]
@@ -151,8 +154,8 @@ def facts(corpus: Corpus, config: Config, records: store.Store) -> dict[str, Any
         "speakers": sorted(set(corpus.table["speaker"])),
         "ranges": likeness.ranges(corpus.table["path"]),
         "measured": card.measured(records, config),
-        "commit": store.commit(),
-        "date": store.now(),
+        "commit": stamp.commit(),
+        "date": stamp.now(),
     }
 
 

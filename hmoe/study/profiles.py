@@ -1,0 +1,76 @@
+"""How much of everything is run, and where its records go: the paper's protocol, or minutes to read along."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hmoe import corpora
+from hmoe.base.errors import ConfigError
+from hmoe.base.files import PACKAGE, cache_dir, results_dir
+from hmoe.config import Config
+from hmoe.corpora import Corpus
+from hmoe.readings import READINGS
+from hmoe.study.experiments import Row
+from hmoe.study.store import Store
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of everything: `full` is the paper's protocol, `fast` is for reading along and for tests."""
+
+    name: str
+    seeds: tuple[int, ...]
+    sentences: int | None = None  # of each speaker and emotion, the first so many; None: all
+    folds: int | None = None  # of each protocol, the first so many; None: all
+    changes: dict[str, Any] = field(default_factory=dict)  # what it changes in every configuration
+    frames: dict[str, Any] = field(default_factory=dict)  # ... and further in rows that read frames, the slowest
+
+    def config(self, row: Row, **overrides: Any) -> Config:
+        """The configuration of a row in this profile. The profile goes before the row, overrides before both."""
+        config = row.config(**{**self.changes, **overrides})
+        return config.replace(**{**self.frames, **overrides}) if READINGS[config.reading].sequence else config
+
+
+PROFILES = {
+    "full": Profile("full", seeds=(0, 1, 2)),
+    "fast": Profile(
+        "fast",
+        seeds=(0,),
+        sentences=20,
+        folds=2,
+        changes={"epochs": 12, "lr": 1e-3, "copies": 4},
+        frames={"epochs": 4, "frame_stride": 8},
+    ),
+}
+
+
+def profile(name: str) -> Profile:
+    if name not in PROFILES:
+        raise ConfigError("profile", f"got {name!r}", f"known: {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def load(corpus: str, root: str | Path | None, profile: Profile) -> Corpus:
+    """A corpus as the profile wants it."""
+    whole = corpora.load(corpus, root)
+    if profile.sentences is None:
+        return whole
+    before = whole.table.sort_values(["sentence", "id"]).groupby(["speaker", "emotion"]).cumcount().sort_index()
+    return whole.subset(before < profile.sentences)
+
+
+def store_for(corpus: str, profile: Profile, device: str = "cpu") -> Store:
+    """`full` trials are the project's record; those of `fast` are scratch, and forgotten when the code changes."""
+    if profile.name == "full":
+        return Store(corpus, results_dir(), device)
+    return Store(corpus, cache_dir() / "trials" / profile.name / source_digest(), device)
+
+
+@cache
+def source_digest() -> str:
+    sources = sorted(PACKAGE.rglob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
