@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from hmoe import corpora
 from hmoe.base.errors import ConfigError
-from hmoe.base.files import PACKAGE, cache_dir, results_dir
+from hmoe.base.files import cache_dir, results_dir
+from hmoe.base.source import Needs
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.readings import READINGS
@@ -72,5 +72,5 @@ def store_for(corpus: str, profile: Profile, device: str = "cpu") -> Store:
 
 @cache
 def source_digest() -> str:
-    sources = sorted(PACKAGE.rglob("*.py"))
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+    """Names the code that trains and tests, with the packages behind it; pages and reports are no part of it."""
+    return Needs.of("import hmoe.study.trial, hmoe.study.robustness").digest()
