@@ -60,6 +60,8 @@ def chroma_filters(sample_rate: int, n_fft: int, n_chroma: int) -> np.ndarray:
 
 def pool(frames: np.ndarray) -> np.ndarray:
     """(T, D) -> (D,): the mean over time (eq. 2) of each modality, side by side (eq. 3)."""
+    # Eq. 2: \mathbf{v}_m(\mathbf{x}) = \frac{1}{T} \sum_{t=1}^{T} \mathbf{f}_m(t)
+    # Eq. 3: \mathbf{F}_{in}(\mathbf{x}) = \mathrm{Concat}(\mathbf{v}_{mfcc}, \mathbf{v}_{mel}, \mathbf{v}_{chroma})
     return frames.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
