@@ -6,6 +6,7 @@ when it ends, so a grid that is killed loses the trials in flight and no more.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -46,6 +47,8 @@ PRIVATE = {
 }
 """Protocols that few experiments have for themselves."""
 
+log = logging.getLogger(__name__)
+
 WAIT, CHECK = 3600, 5  # s: for the first worker of a cluster; until looking for new ones
 
 
@@ -56,12 +59,23 @@ def trials(
     """Every trial of the experiments, seed by seed, so that whole tables appear early.
 
     `rows` and `folds` keep those named; `overrides` change the configuration of all (`protocol` changes the protocol).
+    A row that is another one then (`Profile.twins`) is left out, and refused where it is named.
     """
     protocol = overrides.pop("protocol", None)
     result = []
     for seed in profile.seeds if seeds is None else seeds:
         for experiment in experiments:
+            twins = profile.twins(experiment, **overrides)
             for row in experiment.rows if rows is None else [experiment.row(name) for name in rows]:
+                if row.name in twins:
+                    refused = ConfigError(
+                        f"row {row.name!r}", f"has become {twins[row.name]!r}: what tells them apart is set for all",
+                        "--profile full, without --set of that field",
+                    )  # fmt: skip
+                    if rows is not None:
+                        raise refused
+                    log.warning("%s (left out)", refused)
+                    continue
                 name = protocol or row.protocol
                 known = PROTOCOLS if protocol else PROTOCOLS | PRIVATE.get(experiment.name, {})
                 if name not in known:

@@ -14,7 +14,7 @@ from hmoe.base.source import Needs
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.readings import READINGS
-from hmoe.study.experiments import Row
+from hmoe.study.experiments import Experiment, Row
 from hmoe.study.store import Store
 
 
@@ -33,6 +33,16 @@ class Profile:
         """The configuration of a row in this profile. The profile goes before the row, overrides before both."""
         config = row.config(**{**self.changes, **overrides})
         return config.replace(**{**self.frames, **overrides}) if READINGS[config.reading].sequence else config
+
+    def twins(self, experiment: Experiment, **overrides: Any) -> dict[str, str]:
+        """Rows that differ in nothing but what is set for all: their names, and that of the row they have become."""
+        first: dict[tuple[str, str], Row] = {}
+        result = {}
+        for row in experiment.rows:
+            one = first.setdefault((self.config(row, **overrides).key(), row.protocol), row)
+            if row.config() != one.config():
+                result[row.name] = one.name
+        return result
 
 
 PROFILES = {
