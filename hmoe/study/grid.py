@@ -23,6 +23,7 @@ from hmoe import experts
 from hmoe.base.errors import ConfigError, StoreError, TrainingError
 from hmoe.base.files import cache_dir
 from hmoe.base.seeds import stable_seed
+from hmoe.base.stamp import commit
 from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
 from hmoe.inputs import bank as banks
@@ -41,7 +42,7 @@ from hmoe.study.trial import DISTURBED, Outcome, Trial, record, run_trials
 PRIVATE = {
     "protocols": LEAKING,
     **dict.fromkeys(
-        ("robustness", "router"),
+        ("robustness", *robustness.ROUTERS),
         {robustness.PROTOCOL: replace(PROTOCOLS["stratified-5"], name=robustness.PROTOCOL)},
     ),
 }
@@ -141,7 +142,8 @@ def introduce(wanted: list[Trial], corpus: Corpus, store: Store) -> None:
 
 
 def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
-    """The trials that are not recorded. One whose computation is recorded under another row is copied, not run."""
+    """The trials that are not recorded. One whose computation is recorded under another row is copied, not run, if the
+    same commit made it: rows of a table are of one code."""
     if others := {kind(trial.device) for trial in wanted} - {store.device}:
         raise StoreError(
             store.folder, f"holds trials of {store.device}, not of {min(others)}", "give `store_for` the device"
@@ -152,7 +154,7 @@ def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
         predictions = {_identity(said): said for said in store.predictions(path.stem).to_dict("records")}
         curves = {_identity(each): each for each in store.curves(path.stem).to_dict("records")}
         for columns in store.read(path.stem).to_dict("records"):
-            if said := predictions.get(identity := _identity(columns)):
+            if columns["commit"] == commit() and (said := predictions.get(identity := _identity(columns))):
                 curve = {name: curves[identity][name] for name in CURVE} if identity in curves else {}
                 known[identity] = Outcome(columns, {name: said[name] for name in SAID}, curve)
     missing = []
