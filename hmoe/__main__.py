@@ -8,10 +8,13 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 
-from hmoe.base.errors import HmoeError
+from hmoe.base.errors import ConfigError, HmoeError, StoreError
+from hmoe.base.extras import missing
+from hmoe.base.files import settle
 from hmoe.commands import bench, book, corpora, study, use
 from hmoe.commands.options import warn
 
@@ -28,17 +31,50 @@ app.add_typer(bench.app, name="bench")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: errors of `hmoe.base.errors` become one line, and so does each warning."""
+    if (
+        arguments is None and sys.getfilesystemencoding() == "ascii"
+    ):  # the locale C, where no name may have other letters
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "hmoe", *sys.argv[1:]])
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):  # a locale may have no "–", and no Chinese
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        settle()
+        refuse_empty(arguments)
         with one_line_warnings(in_workers=arguments[:1] == ["book"]):  # notebooks show what Python warns of
             app(arguments)
-    except HmoeError as error:
-        typer.secho(f"hmoe: {error}", fg="red", err=True)
-        sys.exit(2)
+    except ModuleNotFoundError as error:
+        failed(missing(error, "hmoe " + " ".join(arguments[:1])))
+    except (HmoeError, OSError) as error:
+        failed(error)
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C
             typer.secho("hmoe: stopped; finished trials are kept, run the same command to go on", fg="yellow", err=True)
         raise
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """ConfigError for an argument that is empty, as that of an empty shell variable is: it would mean this folder.
+
+    `predict` refuses its own, and judges the others.
+    """
+    names = [name.removesuffix("=") for name in arguments if name.startswith("--") and name.endswith("=")]
+    if names or ("" in arguments and arguments[:1] != ["predict"]):
+        remedy = "is a shell variable empty? The folder you stand in is `.`"
+        raise ConfigError(names[0] if names else "an argument", "is empty", remedy)
+
+
+def failed(error: Exception) -> NoReturn:
+    """One line and exit code 2 for what a user or the machine can cause; anything else is a fault of ours."""
+    if isinstance(error, OSError):
+        where = error.filename or "the system"
+        error = StoreError(where, error.strerror or str(error), "free some space, or set HMOE_CACHE and TMPDIR")
+    if not isinstance(error, HmoeError):
+        raise error
+    typer.secho(f"hmoe: {error}", fg="red", err=True)
+    sys.exit(2)
 
 
 @contextmanager

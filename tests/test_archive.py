@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import tiny
 from hmoe import corpora
 from hmoe.base.errors import AudioError, CorpusError, HmoeError, StoreError
 from hmoe.corpora import Corpus, archive, audio
+from hmoe.corpora.table import CorpusWarning
 from hmoe.inputs import bank
 
 RATE = 16_000
@@ -162,3 +164,22 @@ def test_what_cannot_be_written_leaves_nothing(
     with pytest.raises(HmoeError):
         corpora.load("folder", tmp_path / "bad.zip")
     assert not list((tmp_path / "cache" / "corpora").iterdir())
+
+
+def test_a_spreadsheet_and_a_zip_of_something_else_are_called_what_they_are(tmp_path: Path) -> None:
+    for member, says in {
+        "xl/workbook.xml": "a spreadsheet",
+        "wangzhe/angry/201.wav": "a zip file without corpus.csv",
+    }.items():
+        with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as file:
+            file.writestr(member, "x")
+        with pytest.raises(CorpusError, match=f"a.xlsx: .*{says}.*; "):
+            corpora.load("csv", tmp_path / "a.xlsx")
+
+
+def test_what_is_kept_as_it_is_is_said_and_no_temporary_folder_is_needed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.warns(CorpusWarning, match="9 of 18 recordings are kept as they are"):
+        corpora.pack(corpora.load("folder", folder), tmp_path / "one.zip")

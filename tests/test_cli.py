@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -338,6 +339,97 @@ def test_standard_input_that_holds_no_recording_is_one_line(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", standard_input(content))
     assert says in refused(capsys, "predict", "-m", model, "-")
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "OGG", "MP3", "AIFF"])
+def test_standard_input_takes_the_bytes_of_every_kind_that_is_read(
+    capsys: pytest.CaptureFixture[str], model: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tiny.tone("anger", "ann", 4), RATE, format=kind)
+    monkeypatch.setattr(sys, "stdin", standard_input(buffer.getvalue()))
+    code, out, err = call(capsys, "predict", "-m", model, "-", "-f", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["predictions"][0]["path"] == "standard input"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda names: "\0".join([*names, ""]).encode(),  # find -print0
+        lambda names: "\r\n".join(names).encode("utf-16"),  # as PowerShell writes
+        lambda names: "\n".join(names).encode("utf-16-le"),
+        lambda names: "\n".join(names).encode("utf-8-sig"),
+    ],
+)
+def test_standard_input_takes_lists_as_programs_write_them(
+    capsys: pytest.CaptureFixture[str],
+    model: Path,
+    recordings: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[list[str]], bytes],
+) -> None:
+    names = [str(recordings / "good.wav"), str(recordings / "in" / "folder.wav")]
+    monkeypatch.setattr(sys, "stdin", standard_input(write(names)))
+    code, out, _ = call(capsys, "predict", "-m", model, "-")
+    assert code == 0
+    assert [row["path"] for row in listed(out)] == names
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)) * 9, b"\0\0\0\x20ftypM4A \0\0", b"\x89PNG\r\n\x1a\n\0\0\0"])
+def test_bytes_that_are_neither_are_one_line(
+    capsys: pytest.CaptureFixture[str], model: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(sys, "stdin", standard_input(content))
+    assert refused(capsys, "predict", "-m", model, "-").startswith("hmoe: standard input: ")
+
+
+def test_an_empty_name_is_not_the_folder_one_stands_in(
+    capsys: pytest.CaptureFixture[str], model: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recordings)
+    assert "''" in refused(capsys, "predict", "-m", model, "")
+    code, out, err = call(capsys, "predict", "-m", model, "", "good.wav")
+    assert (code, err.count("\n")) == (1, 1)
+    assert [row["path"] for row in listed(out)] == ["good.wav"]
+    for arguments in (
+        ["corpus", "stats", "folder", ""], ["corpus", "check", "folder", ""], ["train", ""], ["features", "--root="],
+        ["predict", "good.wav", "--model", ""],
+    ):  # fmt: skip
+        assert "is a shell variable empty?" in refused(capsys, *arguments)
+
+
+def test_what_a_decoder_or_the_model_raises_is_a_line_of_that_file(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tone = tiny.tone("anger", "ann", 0)
+    soundfile.write(tmp_path / "gsm.wav", tone[::2], RATE // 2, subtype="GSM610")
+    (tmp_path / "phone.m4a").write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(99))
+    audio.write(tmp_path / "good.wav", tone, RATE)
+    audio.write(tmp_path / "odd.wav", 0.9 * tone, RATE)
+    judge = Pretrained.judge
+    monkeypatch.setattr(Pretrained, "judge", lambda self, path: 1 / 0 if "odd" in str(path) else judge(self, path))
+    code, out, err = call(capsys, "predict", "-m", model, tmp_path)
+    assert code == 1
+    assert [Path(row["path"]).name for row in listed(out)] == ["good.wav"]
+    gsm, odd, phone = sorted(err.splitlines())
+    assert "gsm.wav: GSM 6.10 in WAV is not read" in gsm
+    assert "odd.wav: cannot be judged (ZeroDivisionError" in odd
+    assert "phone.m4a: M4A, MP4 or 3GP, which is not read" in phone
+
+
+def test_a_terminal_without_our_letters_is_no_error(model: Path, tmp_path: Path) -> None:
+    audio.write(tmp_path / "情感.wav", tiny.tone("anger", "ann", 0), RATE)
+    environment = {
+        **os.environ,
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": "ascii",
+    }
+    command = [sys.executable, "-m", "hmoe", "predict", "-m", model, tmp_path]
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_no_command_shows_a_raw_warning_of_python(tmp_path: Path) -> None:

@@ -1,15 +1,24 @@
-"""A file is written whole or not at all."""
+"""Where things are kept, what a machine may lack, and that a file is written whole or not at all."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import librosa
 import pytest
+import tiny
+import torch
+from packaging.requirements import Requirement
 
-from hmoe.base.errors import StoreError
-from hmoe.base.files import atomic_write, cache_dir, results_dir
+from hmoe.base.errors import ConfigError, StoreError
+from hmoe.base.extras import EXTRAS, missing
+from hmoe.base.files import PROJECT, atomic_write, cache_dir, located, results_dir, settle
+from hmoe.config import Config
+from hmoe.corpora import audio
+from hmoe.use.pretrained import Pretrained
 
 FULL_DISK = """
 import resource, sys
@@ -51,3 +60,65 @@ def test_a_path_that_cannot_be_a_file_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file/record.csv: cannot be written .*; free some space or choose"):
         atomic_write(tmp_path / "file" / "record.csv", "x")
+
+
+def test_a_relative_path_of_the_environment_means_one_folder_wherever_the_process_goes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for variable, given in {"HMOE_CACHE": "cache", "HMOE_RESULTS": "~/results", "HMOE_FOLDER": "mine"}.items():
+        monkeypatch.setenv(variable, given)
+    settle()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert (cache_dir(), results_dir()) == (tmp_path / "cache", tmp_path / "home" / "results")
+    assert located("HMOE_FOLDER") == tmp_path / "mine"
+
+
+def test_without_a_home_the_line_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HMOE_CACHE")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(StoreError, match="no home folder.*; set HMOE_CACHE"):
+        cache_dir()
+
+
+def test_a_missing_extra_is_named_and_each_is_one_of_the_project() -> None:
+    with pytest.raises(
+        ConfigError, match=r"a wish: needs papermill, of the extra `book`, .*; pip install .*'\.\[book\]'"
+    ):
+        raise missing(ModuleNotFoundError("No module named 'papermill.x'", name="papermill.x"), "a wish")
+    own = ModuleNotFoundError("No module named 'hmoe.nothing'", name="hmoe.nothing")
+    assert missing(own, "a wish") is own
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, modules in EXTRAS.items():
+        listed = {Requirement(line).name.casefold().replace("_", "-") for line in project[extra]}
+        own_name = {"jupyter_book": "jupyter-book", "IPython": "ipython"}
+        for module in modules:
+            name = own_name.get(module, module.replace("_", "-")).casefold()
+            assert name in listed or name in ("nbclient", "nbformat", "ipython"), (extra, module)
+
+
+BARE = """
+for folder in / /tmp /dev/shm {project} {packages} {python}; do
+  [ -d "$folder" ] && mount --bind "$folder" "$folder" && mount -o remount,ro,bind "$folder"
+done
+cd {here} && exec env -i PATH=/usr/bin:/bin LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 HOME=/proc/nowhere \
+  TMPDIR=/proc/nowhere OMP_NUM_THREADS=1 {command}
+"""
+
+
+def test_predict_needs_nothing_that_can_be_written(tmp_path: Path) -> None:
+    """No home, no temporary folder, no /dev/shm, a read-only installation, a locale without Chinese."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("no mounts of our own on this machine")
+    torch.manual_seed(0)
+    Pretrained(Config(**tiny.SMALL), list(tiny.EMOTIONS), {"corpus": "情感"}).eval().save(tmp_path / "model")
+    audio.write(tmp_path / "a.wav", tiny.tone("anger", "ann", 0))
+    script = BARE.format(
+        project=PROJECT, packages=Path(librosa.__file__).parents[1], python=Path(sys.executable).resolve().parents[1],
+        here=tmp_path, command=f"{sys.executable} -m hmoe predict -m model a.wav 情感.wav",
+    )  # fmt: skip
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True)
+    assert "a.wav" in done.stdout and done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if "no such file" not in line] == []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hmoe.base.errors import ProtocolError
 from hmoe.corpora import Corpus
-from hmoe.study.protocols import PROTOCOLS, Split, check, manifest, validation
+from hmoe.study.protocols import PROTOCOLS, Split, check, learnable, manifest, validation
 
 EMOTIONS = ("anger", "sadness", "neutral")
 
@@ -212,3 +212,12 @@ def test_the_manifest_says_for_each_seed_where_an_utterance_is_tested() -> None:
         assert (table["stratified-5.1"].iloc[split.test] == split.fold).all()
     assert (table["speaker.0"] == whole.table["speaker"]).all()
     assert not table.isna().any().any()
+
+
+def test_what_no_model_can_learn_from_is_refused_before_training() -> None:
+    whole = balanced()
+    one = whole.subset(whole.table["emotion"] == whole.table["emotion"].iloc[0])
+    with pytest.raises(ProtocolError, match="all training utterances are of "):
+        PROTOCOLS["stratified-5"].splits(one, 0)
+    with pytest.raises(ProtocolError, match="no class has more than 2"):
+        learnable(whole.table.groupby("emotion").head(2), "here")

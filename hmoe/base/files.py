@@ -14,14 +14,36 @@ PROJECT = PACKAGE.parent  # the checkout, where the package was installed from o
 DATA = PACKAGE / "data"  # what comes with the package: manifests, sentences
 
 
+def located(variable: str) -> Path | None:
+    """The path that an environment variable gives; None where it is not set, or empty.
+
+    `~` is the home folder, and a relative path is one of the folder that the process stood in when it first asked: the
+    variable then holds the path in full, for whatever is started later and elsewhere.
+    """
+    given = os.environ.get(variable)
+    if not given:
+        return None
+    os.environ[variable] = os.path.abspath(os.path.expanduser(given))
+    return Path(os.environ[variable])
+
+
+def settle() -> None:
+    """`located` for every variable of ours, at the start of a command."""
+    for variable in [name for name in os.environ if name.startswith("HMOE_")]:
+        located(variable)
+
+
 def cache_dir() -> Path:
     """What can be made again (features, the synthetic corpus): `HMOE_CACHE`, else `~/.cache/hmoe`."""
-    return Path(os.environ.get("HMOE_CACHE") or Path.home() / ".cache" / "hmoe")
+    try:
+        return located("HMOE_CACHE") or Path.home() / ".cache" / "hmoe"
+    except RuntimeError:  # of Path.home
+        raise StoreError("the cache", "there is no home folder to keep it in", "set HMOE_CACHE to a folder") from None
 
 
 def results_dir() -> Path:
     """The records of trials: `HMOE_RESULTS`, else `results/` beside the package."""
-    return Path(os.environ.get("HMOE_RESULTS") or PROJECT / "results")
+    return located("HMOE_RESULTS") or PROJECT / "results"
 
 
 def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:

@@ -22,6 +22,9 @@ def book_command(
 
     Example: `hmoe book --corpus casia --root /data/casia --profile full`
     """
+    from hmoe.base.extras import need_checkout
+
+    need_checkout("hmoe book")
     from hmoe_book import build as book
 
     # Notebooks run in their own folder, from which a relative path would lead elsewhere.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +51,7 @@ def train_command(
     atomic_write(probe, "")
     probe.unlink()
     data = profiles.load(corpus, root, chosen)
+    protocols.learnable(data.table, f"corpus {corpus!r}")
     about = facts(data, config, profiles.store_for(corpus, chosen))
     inputs = Inputs.of(grid.open_bank(data, config), config, device)
     rows, held_out = np.arange(len(data)), None
@@ -71,7 +74,9 @@ ModelName = Annotated[
 
 @app.command("predict")
 def predict_command(
-    recordings: Annotated[list[str], typer.Argument(help="Files; folders; - for standard input (paths, or a WAV).")],
+    recordings: Annotated[
+        list[str], typer.Argument(help="Files; folders; - for standard input (paths or a recording)")
+    ],
     model: ModelName = "my-model",
     format: FormatName = Format.table,
 ) -> None:
@@ -81,10 +86,13 @@ def predict_command(
 
     Example: `hmoe predict --model my-model greeting.wav recordings/`
     """
+    # One process judges: what joblib says of semaphores, where there is no /dev/shm, concerns nobody.
+    warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
     from hmoe.use import predict as predicting
     from hmoe.use.pretrained import Pretrained
 
-    said = predicting.answers(Pretrained.load(model), recordings, sys.stdin.buffer)
+    standard_input = getattr(sys.stdin, "buffer", None) or io.BytesIO()  # there is none where it was closed
+    said = predicting.answers(Pretrained.load(model), recordings, standard_input)
     for error in said.refused:
         typer.secho(f"hmoe: {error}", fg="red", err=True)
     for one in said.judged:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from hmoe.base.errors import CorpusError
-from hmoe.base.files import DATA
+from hmoe.base.files import DATA, located
 from hmoe.corpora import archive, casia, checking, grammars, synthetic
 from hmoe.corpora.archive import pack
 from hmoe.corpora.checking import CheckReport
@@ -60,7 +60,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Corpus:
     if name == "csv":
         return tabulate(name, root, read_listing(root))
     if name == "synthetic":
-        make(root)
+        _made(root)
     passed_over: dict[str, list[str]] = {}
     corpus = tabulate(name, root, scan(root, GRAMMARS[name], passed_over), passed_over)
     if name == "synthetic" and checking.manifest(corpus) != (root / MARKER).read_text():
@@ -105,7 +105,7 @@ def check(name: str, root: str | os.PathLike[str] | None = None) -> CheckReport:
         said = {path.relative_to(folder): utterance for path, utterance in read_listing(folder / archive.TABLE)}
         return checking.compare(name, folder, said.__getitem__, manifest(name), [folder / path for path in said])
     if name == "synthetic":
-        make(root)
+        _made(root)
     return checking.compare(name, root, GRAMMARS[name], manifest(name, root))
 
 
@@ -136,12 +136,22 @@ def totals(corpus: Corpus) -> list[str]:
     return lines + [f"published twice: {' = '.join(ids)}" for _, ids in twins]
 
 
+def _made(root: Path) -> None:
+    try:
+        make(root)
+    except CorpusError as error:
+        if root == synthetic_root() and error.what.startswith("cannot be written"):
+            remedy = "free some space, or set HMOE_CACHE to a directory that can be written"
+            raise CorpusError(error.where, error.what, remedy) from None
+        raise
+
+
 def _root(name: str, root: str | os.PathLike[str] | None) -> Path:
     if name not in names():
         raise CorpusError(f"corpus {name!r}", "unknown", f"known are {', '.join(names())}")
     variable = f"HMOE_{name.upper().replace('-', '_')}"
     kind = "CSV file" if name == "csv" else "directory"
-    root = root or os.environ.get(variable)
+    root = os.path.expanduser(root) if root else located(variable)
     if name == "synthetic":
         return Path(root) if root else synthetic_root()
     if not root:

@@ -12,9 +12,10 @@ import hashlib
 import io
 import secrets
 import shutil
-import tempfile
+import warnings
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from hmoe.base.errors import CorpusError, StoreError
 from hmoe.base.files import atomic_write, cache_dir
 from hmoe.corpora import audio
 from hmoe.corpora.listing import read_listing
-from hmoe.corpora.table import Corpus, tabulate
+from hmoe.corpora.table import Corpus, CorpusWarning, some, tabulate
 
 TABLE = "corpus.csv"
 
@@ -40,27 +41,40 @@ def is_archive(path: Path) -> bool:
 
 
 def pack(corpus: Corpus, target: Path) -> int:
-    """Write a corpus as one file, whole or not at all; returns its bytes, the same each time it is packed."""
-    buffer, members = io.BytesIO(), []
-    with zipfile.ZipFile(buffer, "w") as archive, tempfile.TemporaryDirectory() as folder:
+    """Write a corpus as one file, whole or not at all; returns its bytes, the same each time it is packed.
+
+    A CorpusWarning says how many recordings are kept as they are, because FLAC would not hold their very samples.
+    """
+    buffer, members, kept = io.BytesIO(), [], []
+    with zipfile.ZipFile(buffer, "w") as archive:
         for i, path in enumerate(tqdm(corpus.table["path"].map(Path), desc="packing", unit="utterance", disable=None)):
-            compact = _compact(path, Path(folder, "one.flac"))
-            members.append(f"audio/{i:04d}{compact.suffix}")
-            archive.writestr(zipfile.ZipInfo(members[-1]), compact.read_bytes())  # dated 1980, whenever it is made
+            compact = _compact(path)
+            if compact is None:
+                kept.append(str(path))
+            members.append(f"audio/{i:04d}{path.suffix if compact is None else '.flac'}")
+            content = path.read_bytes() if compact is None else compact
+            archive.writestr(zipfile.ZipInfo(members[-1]), content)  # dated 1980, whenever it is made
         listing = corpus.table.assign(path=members).to_csv(index=False, lineterminator="\n")
         archive.writestr(zipfile.ZipInfo(TABLE), listing, zipfile.ZIP_DEFLATED)
     atomic_write(target, buffer.getvalue())
+    if kept:
+        what = (
+            f"{len(kept)} of {len(members)} recordings are kept as they are, as FLAC would not hold their very samples"
+        )
+        warnings.warn(f"{target}: {what}: {some(kept)}", CorpusWarning, stacklevel=2)
     return len(buffer.getvalue())
 
 
-def _compact(path: Path, flac: Path) -> Path:
-    """`flac`, written, if it reads as `path` does bit for bit; else `path`."""
+def _compact(path: Path) -> bytes | None:
+    """A recording as FLAC, if that reads as `path` does bit for bit."""
+    buffer = io.BytesIO()
     try:
         samples, rate = soundfile.read(path, dtype="int32", always_2d=True)
-        soundfile.write(flac, samples, rate, format="FLAC", subtype=soundfile.info(path).subtype)
+        soundfile.write(buffer, samples, rate, format="FLAC", subtype=soundfile.info(path).subtype)
     except (soundfile.SoundFileError, ValueError):  # a kind of samples that FLAC does not have
-        return path
-    return flac if np.array_equal(audio.read(flac), audio.read(path)) else path
+        return None
+    flac = buffer.getvalue()
+    return flac if np.array_equal(audio.read(flac), audio.read(path)) else None
 
 
 def load(name: str, file: Path) -> Corpus:
@@ -110,6 +124,13 @@ def unpack(name: str, file: Path) -> Path:
 
 
 def _refused(file: Path, why: Exception) -> CorpusError:
+    with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+        names = set(archive.namelist())
+        if names & {"xl/workbook.xml", "content.xml"}:
+            return CorpusError(file, "a spreadsheet, which is not read", "save it as CSV UTF-8 and give that")
+        if TABLE not in names:
+            remedy = "unpack it and give its folder, or pack that: `hmoe corpus pack`"
+            return CorpusError(file, f"not an archive of a corpus: a zip file without {TABLE}", remedy)
     return CorpusError(
         file, f"not an archive of a corpus, or damaged ({why})", "copy it again, or make one: `hmoe corpus pack`"
     )

@@ -84,6 +84,14 @@ def readable(head: bytes) -> bool:
     return head.startswith(KNOWN) or _is_mp3(head)
 
 
+def foreign(head: bytes) -> tuple[str, str] | None:
+    """What a file is that begins so and is often taken for a recording that is read, and what to do."""
+    for at, mark, kind, remedy in FOREIGN:
+        if head[at:].startswith(mark):
+            return kind, remedy
+    return ("AAC", CONVERT) if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 else None
+
+
 def check(file: BinaryIO, where: object) -> bytes | None:
     """Raise Truncated for a file that is shorter than it says, AudioError for one that is empty or of another kind.
 
@@ -94,11 +102,8 @@ def check(file: BinaryIO, where: object) -> bytes | None:
     head = file.read(64)
     if not size:
         raise AudioError(where, "empty file", AGAIN)
-    for at, mark, kind, remedy in FOREIGN:
-        if head[at:].startswith(mark):
-            raise AudioError(where, f"{kind}, which is not read", remedy)
-    if head[0] == 0xFF and len(head) > 1 and head[1] & 0xF6 == 0xF0:
-        raise AudioError(where, "AAC, which is not read", CONVERT)
+    if kind := foreign(head):
+        raise AudioError(where, f"{kind[0]}, which is not read", kind[1])
     if family := FAMILIES.get(head[:4]):
         return _check_chunks(file, size, head, family, where)
     if head[:4] in (b".snd", b"dns."):

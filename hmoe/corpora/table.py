@@ -202,7 +202,7 @@ def scan(root: Path, grammar: Grammar, passed_over: dict[str, list[str]] | None 
         raise first
     if found.links:
         where = [f"{shown(path, root)} -> {os.path.realpath(path)}" for path in found.links]
-        warnings.warn(f"{root}: {len(where)} links lead out of it: {_some(where)}", CorpusWarning, stacklevel=2)
+        warnings.warn(f"{root}: {len(where)} links lead out of it: {some(where)}", CorpusWarning, stacklevel=2)
 
 
 def tabulate(name: str, root: Path, found: Iterable[Placed], passed_over: dict[str, list[str]] | None = None) -> Corpus:
@@ -263,10 +263,10 @@ def _identified(found: Iterable[Placed], root: Path) -> Iterator[Placed]:
     for written, name in speakers.items():
         spellings[name].append(written)
     if merged := [" = ".join(map(repr, sorted(group))) for group in spellings.values() if len(group) > 1]:
-        warnings.warn(f"{root}: taken for one speaker: {_some(merged)}", CorpusWarning, stacklevel=3)
+        warnings.warn(f"{root}: taken for one speaker: {some(merged)}", CorpusWarning, stacklevel=3)
     if near := [" and ".join(map(repr, group)) for group in twins(spellings)]:
         what = "taken for different speakers, though their names are nearly the same"
-        warnings.warn(f"{root}: {what}: {_some(near)}", CorpusWarning, stacklevel=3)
+        warnings.warn(f"{root}: {what}: {some(near)}", CorpusWarning, stacklevel=3)
     for path, u in rows:
         stem = clean(path.stem)
         yield (
@@ -283,11 +283,12 @@ def shown(path: Path, root: Path) -> str:
 def counted(passed: Mapping[str, Sequence[str]]) -> str:
     """How many files were passed over, by the reason why, with the first of each."""
     total = sum(map(len, passed.values()))
-    kinds = (f"{len(items)} {reason} ({_some(items)})" for reason, items in passed.items())
+    kinds = (f"{len(items)} {reason} ({some(items)})" for reason, items in passed.items())
     return f"{total} file{'s' * (total > 1)}: {'; '.join(kinds)}"
 
 
-def _some(items: Sequence[str]) -> str:
+def some(items: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
     more = f" and {len(items) - EXAMPLES} more" if len(items) > EXAMPLES else ""
     return ", ".join(items[:EXAMPLES]) + more
 

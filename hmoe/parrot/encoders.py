@@ -233,10 +233,12 @@ def register(name: str, loss: float, facts: dict[str, str]) -> None:
 
 
 def registered() -> pd.DataFrame:
-    try:
-        return pd.read_csv(results_dir() / "encoders.csv", dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        return pd.DataFrame({"encoder": [], "weights": []})
+    path = results_dir() / "encoders.csv"
+    return (
+        pd.read_csv(path, dtype=str, keep_default_na=False)
+        if path.exists()
+        else pd.DataFrame({"encoder": [], "weights": []})
+    )
 
 
 def _own(name: str) -> Patches:

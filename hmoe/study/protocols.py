@@ -70,6 +70,19 @@ def check(split: Split, table: pd.DataFrame, protocol: Protocol) -> None:
     missing = set(test["emotion"]) - set(train["emotion"])
     if missing:
         raise ProtocolError(where, f"no training utterance of {sorted(missing)}", "add some or leave the class out")
+    learnable(train, where)
+
+
+def learnable(train: pd.DataFrame, where: str) -> None:
+    """Raise ProtocolError unless every model can learn something from the rows `train` of a corpus table.
+
+    There must be two classes, and one of them must be there thrice, as settings are chosen in three inner folds.
+    """
+    counts = train["emotion"].value_counts()
+    if len(counts) < 2:
+        raise ProtocolError(where, f"all training utterances are of {counts.index[0]!r}", "add another emotion")
+    if counts.max() < 3:
+        raise ProtocolError(where, f"no class has more than {counts.max()} training utterances", "add some")
 
 
 def validation(train: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hmoe.base.errors import AudioError, ConfigError
+from hmoe.base.extras import need
 from hmoe.config import Features
 from hmoe.corpora import audio
 from hmoe.features import columns
@@ -25,13 +26,7 @@ ALT = "Time from left to right. Above, the log-mel spectrum of the recording; be
 def installed() -> ModuleType:
     """gradio, which tells nobody that it is used. ConfigError where it is not installed."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
-    try:
-        import gradio
-    except ImportError:
-        raise ConfigError(
-            "hmoe demo", "needs gradio, which is not installed", "pip install -c constraints.txt -e '.[demo]'"
-        ) from None
-    return gradio
+    return need("gradio", "hmoe demo")
 
 
 def judge(model: Pretrained, path: str | None) -> tuple[dict[str, float], dict[str, float], np.ndarray, str]:

@@ -90,10 +90,10 @@ def meant(given: Sequence[str], standard_input: BinaryIO) -> Iterator[tuple[str,
 
 
 def _streamed(content: bytes) -> Iterator[tuple[str, Path | bytes] | AudioError]:
-    lines = _lines(content)
+    lines, audible = _lines(content), content.startswith(containers.KNOWN) or containers.foreign(content[:64])
     if len(content) > LIMIT:
         yield AudioError("standard input", f"more than {LIMIT >> 20} MB", "give paths, one a line, or one recording")
-    elif lines is None or (content.startswith(containers.KNOWN) and not any(map(os.path.exists, lines))):
+    elif lines is None or (audible and not any(map(os.path.exists, lines))):
         yield "standard input", content
     elif lines:
         yield from meant(lines, io.BytesIO())

@@ -101,6 +101,10 @@ class Pretrained(
     @classmethod
     def load(cls, name: str | Path) -> Self:
         """From a folder, or `OWNER/NAME` from the Hugging Face Hub. ConfigError for whatever is no such model."""
+        if not str(name):
+            raise ConfigError(
+                "the model", "its name is empty", f"is a shell variable empty? Name its folder, or {REMEDY}"
+            )
         folder = Path(name)
         if not folder.exists():
             folder = _downloaded(str(name))
