@@ -130,4 +130,5 @@ def add_noise(samples: np.ndarray, snr_db: float, rng: np.random.Generator) -> n
 def mixed(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
     """`samples` and `noise`, both (S,), with powers `snr_db` apart."""
     beta = np.sqrt(np.mean(samples**2, dtype=float) / np.mean(noise**2, dtype=float) / 10 ** (snr_db / 10))
+    # Eq. 4: \mathbf{x}_{noise} = \mathbf{x} + \beta \mathbf{n}
     return samples + beta * noise

@@ -21,11 +21,15 @@ Modality = Literal["mfcc", "mel", "chroma"]
 Augmentation = Literal["stretch", "pitch", "noise", "tract"]
 
 
+FIRST_DEFAULTS: dict[str, Any] = {"selection": "nested"}
+"""What a field was by default when the first records were made, where that has changed since (Q7)."""
+
+
 class Section(BaseModel):
-    """Frozen, strict about names, and hashed by what differs from the defaults.
+    """Frozen, strict about names, and hashed by what differs from the first defaults.
 
     Hashing the differences alone keeps old records valid when a later version adds a switch whose default
-    is the old behaviour.
+    is the old behaviour; and a default that changes changes no key, because the hash is against the first one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -48,7 +52,9 @@ class Section(BaseModel):
 
     def key(self) -> str:
         """12 hexadecimal digits that name this configuration, the same on every machine."""
-        text = json.dumps(self.changes(), sort_keys=True, separators=(",", ":"))
+        first = {name: field.default for name, field in type(self).model_fields.items()} | FIRST_DEFAULTS
+        differing = {name for name in type(self).model_fields if getattr(self, name) != first[name]}
+        text = json.dumps(self.model_dump(mode="json", include=differing), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def only(self, section: type[Section]) -> Section:
@@ -72,6 +78,7 @@ class Features(Section):
     n_mels: int = Field(128, gt=0)
     n_chroma: int = Field(12, gt=0)
     pad_to: int | None = Field(None, gt=0)  # samples: cut, or padded with silence, on both sides; None: as it is
+    level: Literal["absolute", "utterance"] = "absolute"  # Q10: 0 dB is full scale, or the utterance's own maximum
 
     @property
     def dims(self) -> dict[str, int]:
@@ -140,7 +147,7 @@ class Training(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     batch_size: int = Field(32, ge=1)
     epochs: int = Field(100, ge=1)
-    selection: Literal["nested", "last", "test"] = "nested"  # Q7: which epoch is tested
+    selection: Literal["last", "nested", "test"] = "last"  # Q7: which epoch is tested
     validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training folds, for `nested`
     copies: int = Field(32, ge=1)  # Q8: distinct augmented copies of an utterance; each epoch draws one of them
 

@@ -37,7 +37,12 @@ class Expert(nn.Module):
     d_state_share: float
 
     def __init_subclass__(cls, name: str, d_state_share: float) -> None:
+        """Makes the class known. Raises ConfigError if another class has its name."""
         cls.d_state_share = d_state_share
+        known = EXPERTS.get(name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):  # a cell may run again
+            what = f"{known.__module__}.{known.__qualname__} has this name already"
+            raise ConfigError(f"expert {name!r}", what, "give another one")
         EXPERTS[name] = cls
 
     def __init__(self, d_in: int, config: Architecture) -> None:

@@ -29,11 +29,13 @@ def power(samples: np.ndarray, features: Features = DEFAULT) -> np.ndarray:
 def extract(samples: np.ndarray, features: Features = DEFAULT) -> np.ndarray:
     """(S,) samples at `features.sample_rate` -> (T, D) float32: MFCC with deltas, log-mel in dB, chroma (§3.2).
 
-    D = 40 * 3 + 128 + 12 = 260 by default; `columns` says which column is what.
+    D = 40 * 3 + 128 + 12 = 260 by default; `columns` says which column is what. Decibels are of full scale, or with
+    `level="utterance"` of the loudest mel band of the utterance, so that how loud it was recorded makes no difference.
     """
     spectrum, rate = power(samples, features), features.sample_rate
     mel = mel_filters(rate, features.n_fft, features.n_mels) @ spectrum
-    log_mel = librosa.power_to_db(mel, ref=1.0, amin=AMIN, top_db=TOP_DB)
+    reference = 1.0 if features.level == "absolute" else np.max
+    log_mel = librosa.power_to_db(mel, ref=reference, amin=AMIN, top_db=TOP_DB)
     mfcc = librosa.feature.mfcc(S=log_mel, n_mfcc=features.n_mfcc, dct_type=2, norm="ortho")
     # `nearest` holds the edge frames on: librosa's default refuses fewer frames than the delta is wide.
     orders = (1, 2) if features.deltas else ()
@@ -60,6 +62,8 @@ def chroma_filters(sample_rate: int, n_fft: int, n_chroma: int) -> np.ndarray:
 
 def pool(frames: np.ndarray) -> np.ndarray:
     """(T, D) -> (D,): the mean over time (eq. 2) of each modality, side by side (eq. 3)."""
+    # Eq. 2: \mathbf{v}_m(\mathbf{x}) = \frac{1}{T} \sum_{t=1}^{T} \mathbf{f}_m(t)
+    # Eq. 3: \mathbf{F}_{in}(\mathbf{x}) = \mathrm{Concat}(\mathbf{v}_{mfcc}, \mathbf{v}_{mel}, \mathbf{v}_{chroma})
     return frames.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 

@@ -89,10 +89,12 @@ class HMoESiMBA(nn.Module):
         tokens = self.tokens(x)
         H = torch.stack([expert(tokens, mask) for expert in self.experts.values()], dim=1)  # (B, K, T, D)
         g = self.router(pooled) if routing is None else routing  # eq. 6
-        H_hmoe = torch.einsum("bk,bktd->btd", g, H)  # eq. 5
+        # Eq. 5: \mathbf{H}_{HMoE}(\mathbf{x}) = \sum_{k=1}^{K} g_k(\mathbf{x}) \mathbf{H}_k(\mathbf{x})
+        H_hmoe = torch.einsum("bk,bktd->btd", g, H)
         H_simba = self.simba(H_hmoe, lengths) if self.simba else H_hmoe
         summary = masked_mean(H_simba, mask)
         named = {"F_in": pooled, "H": H, "g": g, "H_HMoE": H_hmoe, "H_SiMBA": H_simba, "summary": summary}
+        # Eq. 1: \hat{y} = \mathrm{argmax}_{y} p(y | \mathbf{F}(\mathbf{x}); \mathbf{\Theta}), p their softmax
         return named | {"logits": self.classifier(self.dropout(summary))}
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:

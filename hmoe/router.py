@@ -25,4 +25,5 @@ class Router(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         if not self.learned:
             return torch.full((len(pooled), self.K), 1 / self.K, device=pooled.device, dtype=pooled.dtype)
+        # Eq. 6: \mathbf{g}(\mathbf{x}) = \mathrm{Softmax}(\mathrm{MLP}(\mathbf{F}_{in}(\mathbf{x})))
         return self.mlp(pooled).softmax(dim=-1)

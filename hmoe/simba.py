@@ -37,6 +37,7 @@ class EinFFT(nn.Module):
         spectrum = on_parts(F.relu, self._layer(spectrum, self.weight_1, self.bias_1))
         shrink = partial(F.softshrink, lambd=self.shrinkage)
         spectrum = on_parts(shrink, self._layer(spectrum, self.weight_2, self.bias_2))
+        # Eq. 7: \mathbf{H}_{freq}(\mathbf{x}) = \mathrm{EinFFT}(\mathbf{H}_{HMoE}(\mathbf{x}))
         return transform(spectrum, dft, inverse=True).real.reshape(B, T, D)
 
     def _layer(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -105,6 +106,7 @@ class ChannelSelection(nn.Module):
             self.weight = nn.Parameter(torch.randn(D, F_, config.d_selected) * (D * F_) ** -0.5)
 
     def forward(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        # Eq. 8: \mathbf{H}_{selected} = \mathrm{einsum}('btd, dfc -> btc', \mathbf{H}_{freq}, \mathbf{W}_{select})
         if self.kind == "simba":
             return self.select(hidden + self.einfft(self.norm(hidden), lengths))
         if self.kind == "rfft":
@@ -123,6 +125,7 @@ class SiMBA(nn.Module):
         self.mamba = MambaBlock(width, config.d_state, config.d_conv, config.expand)
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
+        # Eq. 9: \mathbf{H}_{SIMBA}(\mathbf{x}) = \mathrm{Mamba}_{SIMBA}(\mathbf{H}_{selected}(\mathbf{x}))
         if self.mamba_first:
             return self.selection(self.mamba(hidden), lengths)
         return self.mamba(self.selection(hidden, lengths))

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,10 +28,27 @@ from hmoe.base.errors import TrainingError
 from hmoe.base.files import atomic_write
 from hmoe.base.seeds import stable_seed
 from hmoe.config import Config
-from hmoe.inputs.batches import Inputs
 from hmoe.mamba import decayed
 
 CHECKPOINT_EVERY = 10  # epochs
+
+
+class Batches(Protocol):
+    """What a model is trained on, as `hmoe.inputs.batches` gives it; `rows` count in the table of the corpus."""
+
+    device: str
+
+    def batch(self, rows: np.ndarray, copies: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """`rows`, `copies` (B,), copy 0 the clean utterance -> x (B, T, D) and lengths (B,), None if all fill T."""
+
+    def clean(self, rows: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """`batch` of clean utterances."""
+
+    def lengths(self, rows: np.ndarray, copies: np.ndarray) -> np.ndarray:
+        """(B,) tokens of each, without reading them."""
+
+    def moments(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (D,) over the clean tokens of `rows`."""
 
 
 @dataclass
@@ -47,7 +65,7 @@ class Run:
 
 def fit(
     build: Callable[[], nn.Module],
-    inputs: Inputs,
+    inputs: Batches,
     labels: np.ndarray,
     train: np.ndarray,
     held_out: np.ndarray | None,
@@ -115,7 +133,7 @@ def fit(
 def train_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    inputs: Inputs,
+    inputs: Batches,
     targets: Tensor,
     train: np.ndarray,
     config: Config,
@@ -133,6 +151,7 @@ def train_epoch(
     for batch in batches(inputs.lengths(order, copies), config.batch_size, rng):
         rows = order[batch]
         x, lengths = inputs.batch(rows, copies[batch])
+        # Eq. 10: \mathcal{L} = -\frac{1}{N} \sum_i \log p(y^{(i)} | \mathbf{F}(\mathbf{x}^{(i)}); \mathbf{\Theta})
         loss = criterion(model(x, lengths), targets[rows])
         optimizer.zero_grad()
         loss.backward()
@@ -162,7 +181,7 @@ def batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator, pool
 
 
 @torch.no_grad()
-def predict(model: nn.Module, inputs: Inputs, rows: np.ndarray, batch_size: int = 128) -> Tensor:
+def predict(model: nn.Module, inputs: Batches, rows: np.ndarray, batch_size: int = 128) -> Tensor:
     """Logits (len(rows), C) of clean utterances."""
     model.eval()
     parts = np.array_split(rows, math.ceil(len(rows) / batch_size))

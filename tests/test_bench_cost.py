@@ -11,9 +11,13 @@ from torch import Tensor, nn
 from hmoe import peers
 from hmoe.base.errors import ConfigError
 from hmoe.bench import cost as bench_cost
+from hmoe.corpora import Corpus, Utterance, audio
+from hmoe.corpora.table import tabulate
+from hmoe.inputs.batches import Inputs
 from hmoe.mamba import Mamba
 from hmoe.model import count_parameters
-from hmoe.study.experiments import TABLE_2
+from hmoe.study import grid
+from hmoe.study.experiments import TABLE_2, Row
 
 
 @pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
@@ -57,6 +61,22 @@ class Given(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         found = self.inner(x)
         return found[0] if isinstance(found, tuple) else found
+
+
+@pytest.mark.parametrize("row", TABLE_2.rows, ids=lambda row: row.name)
+def test_each_row_is_measured_on_the_input_that_it_is_trained_on(row: Row, speech: Corpus) -> None:
+    config = row.config(augment=())
+    inputs = Inputs.of(grid.open_bank(speech, config, 1, False), config)
+    assert tuple(inputs.clean(np.array([0]))[0].shape[1:]) == bench_cost.given(config)
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """One utterance, as long as those that are measured."""
+    root = tmp_path_factory.mktemp("speech")
+    samples = np.random.default_rng(0).normal(0, 0.1, int(16_000 * bench_cost.SECONDS))
+    audio.write(root / "one.wav", samples, 16_000)
+    return tabulate("speech", root, [(root / "one.wav", Utterance("one", "s", "anger", "1"))])
 
 
 def count(inner: nn.Module, T: int, D: int) -> int:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from hmoe import corpora
+from hmoe.base import source
 from hmoe.base.errors import HmoeError
+from hmoe.base.files import PROJECT
+from hmoe.study.store import COLUMNS
 from hmoe_book import build as book
 
 GIVEN = {"corpus": "synthetic", "root": "", "profile": "fast", "device": "cpu", "seed": 3}
@@ -30,17 +35,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(book, "PROJECT", tmp_path)
     monkeypatch.setattr(book, "BUILD", tmp_path / "_build")
     monkeypatch.setenv("HMOE_RESULTS", str(tmp_path / "results"))
-    for folder in ("hmoe", "notebooks", "book"):
+    for folder in ("notebooks", "book"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "hmoe" / "module.py").write_text("answer = 42")
     (tmp_path / "book" / "index.md").write_text("# A book")
     (tmp_path / "_toc.yml").write_text("root: book/index\nparts:\n- chapters:\n  - file: notebooks/01-a\n")
     write(tmp_path / "notebooks" / "01-a.ipynb", "print('seed is', seed)")
     return tmp_path
 
 
-def test_a_notebook_gets_the_parameters_and_says_how_it_was_run(project: Path) -> None:
+def test_a_notebook_gets_the_parameters_and_says_how_it_was_run(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (done,) = book.execute(GIVEN)
+    assert capfd.readouterr().err == ""
     notebook = nbformat.read(done, as_version=4)
     assert "seed is 3" in notebook.cells[-2].outputs[0].text
     assert "corpus synthetic, profile fast, device cpu, seed 3" in notebook.cells[-1].source
@@ -52,40 +59,85 @@ def test_a_notebook_runs_again_when_what_it_depends_on_changed_and_only_then(pro
     (again,) = book.execute(GIVEN)
     assert (again, again.stat().st_mtime_ns) == (first, written)
 
-    assert book.fingerprint(GIVEN | {"seed": 4}) != book.fingerprint(GIVEN)
-    before = book.fingerprint(GIVEN)
-    (project / "hmoe" / "module.py").write_text("answer = 43")
-    assert book.fingerprint(GIVEN) != before
-    before = book.fingerprint(GIVEN)
-    (project / "hmoe" / "__pycache__").mkdir()
-    for name in ("module.cpython-311.pyc", "module.f-1.py311.nbi", "module.f-1.py311.1.nbc"):
-        (project / "hmoe" / "__pycache__" / name).write_text("made by running it, on this machine")
-    assert book.fingerprint(GIVEN) == before
-    (project / "results" / "casia").mkdir(parents=True)
-    (project / "results" / "casia" / "table2.csv").write_text("a record")
-    assert book.fingerprint(GIVEN) != before
-    (changed,) = book.execute(GIVEN)
-    assert changed != first
-    assert not first.exists()
+    (other,) = book.execute(GIVEN | {"seed": 4})
+    assert other != first
+
+
+RECORDS = """
+from hmoe.study.store import Store
+Store("casia").read("table2")
+"""
+
+
+def test_a_record_makes_those_chapters_run_again_that_read_it(project: Path) -> None:
+    write(project / "notebooks" / "01-a.ipynb", RECORDS)
+    write(project / "notebooks" / "02-b.ipynb", "import os")
+    (project / "_toc.yml").write_text(
+        "root: book/index\nparts:\n- chapters:\n  - file: notebooks/01-a\n  - file: notebooks/02-b\n"
+    )
+
+    def ran() -> list[str]:
+        before = {path: path.stat().st_mtime_ns for path in (project / "_build" / "executed").glob("*.ipynb")}
+        return [path.name[:4] for path in book.execute(GIVEN) if before.get(path) != path.stat().st_mtime_ns]
+
+    assert ran() == ["01-a", "02-b"]
+    assert ran() == []
+    folder = project / "results" / "casia"
+    folder.mkdir(parents=True)
+    (folder / "table3.csv").write_text("a record that nobody reads")
+    assert ran() == []
+    (folder / "table2.csv").write_text(",".join(COLUMNS))  # looked for in vain before
+    assert ran() == ["01-a"]
+    (folder / "table2.csv").write_text(",".join(COLUMNS) + "\n")
+    assert ran() == ["01-a"]
+    assert ran() == []
+
+
+def test_a_chapter_depends_on_the_modules_that_it_imports_and_on_no_other(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = project / "notebooks" / "01-a.ipynb"
+    write(notebook, "%matplotlib inline", "from hmoe_test import one\n!ls")
+    package = project / "hmoe_test"
+    package.mkdir()
+    monkeypatch.setitem(source.OURS, "hmoe_test", package)
+    for name, text in {"__init__": "", "one": "from hmoe_test import two", "two": "", "three": ""}.items():
+        (package / f"{name}.py").write_text(text)
+    before = book.fingerprint(notebook, GIVEN)
+    (package / "three.py").write_text('"""Edited."""')
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "two.cpython-311.pyc").write_text("made by running it, on this machine")
+    assert book.fingerprint(notebook, GIVEN) == before
+    (package / "two.py").write_text('"""Edited."""')
+    assert book.fingerprint(notebook, GIVEN) != before
+
+
+@pytest.mark.parametrize("chapter", sorted((PROJECT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem[:2])
+def test_no_chapter_depends_on_the_pages(chapter: Path) -> None:
+    code = [cell.source for cell in nbformat.read(chapter, as_version=4).cells if cell.cell_type == "code"]
+    needed = source.Needs.of("\n".join(code))
+    names = {file.relative_to(PROJECT).as_posix() for file in needed.files}
+    assert not names & {"book/hmoe_book/datasheets.py", "book/hmoe_book/pages.py", "book/hmoe_book/build.py"}
+    assert {"matplotlib", "numpy"} <= set(needed.packages)
 
 
 def test_another_recording_in_the_same_folder_is_noticed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus, given = project / "recordings", GIVEN | {"corpus": "folder"}
+    corpus = project / "recordings"
     (corpus / "anger").mkdir(parents=True)
     recording = corpus / "anger" / "1.wav"
     recording.write_bytes(b"one")
     os.utime(recording, ns=(5, 5))
     monkeypatch.setenv("HMOE_FOLDER", str(corpus))
-    seen = [book.fingerprint(given)]
-    assert book.fingerprint(given) == seen[0]
+    seen = [corpora.state("folder", "")]
+    assert corpora.state("folder", "") == seen[0]
     os.utime(recording, ns=(6, 6))
-    seen.append(book.fingerprint(given))
+    seen.append(corpora.state("folder", ""))
     recording.write_bytes(b"three")
     os.utime(recording, ns=(6, 6))
-    seen.append(book.fingerprint(given))
+    seen.append(corpora.state("folder", ""))
     recording.rename(corpus / "anger" / "2.wav")
-    seen.append(book.fingerprint(given))
-    assert len(set(seen)) == 4
+    seen.append(corpora.state("folder", ""))
+    assert all(one != two for one, two in combinations(seen, 2))
 
 
 def test_a_failing_cell_is_named_and_what_ran_is_kept(project: Path) -> None:

@@ -14,6 +14,7 @@ from hmoe.config import Config, Features
 from hmoe.inputs.features_torch import Extractor
 
 PAPER = Features()
+OWN_LEVEL = Features(level="utterance")
 PEERS = Features(sample_rate=22_050, window=2048, n_fft=2048, hop=512, n_mfcc=39, deltas=False)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 TOLERANCE = {"mfcc": 1e-2, "mel": 1e-2, "chroma": 1e-4}  # mel in dB
@@ -51,6 +52,17 @@ def test_a_frame_every_hop_and_a_column_for_each_dimension(config: Features, len
     frames = features.extract(audio("noise", length, 0), config)
     assert frames.shape == (1 + length // config.hop, sum(config.dims.values()))
     assert frames.dtype == np.float32 and np.isfinite(frames).all()
+
+
+@pytest.mark.parametrize("gain", [0.5, 2.0])
+def test_referred_to_the_utterances_own_maximum_a_gain_makes_no_difference(gain: float) -> None:
+    own, samples = Features(level="utterance"), audio("tone", 16_000, 0) + audio("noise", 16_000, 0)
+    loud, plain = features.extract(gain * samples, own), features.extract(samples, own)
+    np.testing.assert_allclose(loud, plain, atol=1e-2)
+    mel = features.columns(own, ["mel"])
+    assert plain[:, mel].max() == pytest.approx(0, abs=1e-4)
+    absolute = features.extract(samples)
+    np.testing.assert_allclose(plain[:, mel], absolute[:, mel] - absolute[:, mel].max(), atol=1e-3)
 
 
 def test_the_paper_has_120_and_128_and_12_columns() -> None:
@@ -93,7 +105,7 @@ def test_ten_times_the_amplitude_is_20_db_in_mel_and_the_first_mfcc_alone() -> N
 @given(st.lists(UTTERANCE, min_size=1, max_size=4), st.sampled_from(DEVICES))
 @settings(max_examples=40, deadline=None)
 def test_both_implementations_are_equal_over_batches_of_many_lengths(utterances: list[np.ndarray], device: str) -> None:
-    for config in (PAPER, PEERS):
+    for config in (PAPER, PEERS, OWN_LEVEL):
         waves, lengths = batch(utterances)
         found, numbers = Extractor(config).to(device)(waves.to(device), lengths.to(device))
         for frames, number, samples in zip(found.cpu().numpy(), numbers.tolist(), utterances, strict=True):

@@ -25,7 +25,7 @@ from hmoe.base.files import cache_dir
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
 from hmoe.study import grid, profiles
-from hmoe.study.experiments import Experiment, Row
+from hmoe.study.experiments import AUDITS, EXPERIMENTS, Experiment, Row, experiment
 from hmoe.study.store import KEY, Store
 
 
@@ -272,6 +272,33 @@ def test_trials_come_seed_by_seed_with_the_changes_asked_for(tiny_corpus: Corpus
     assert {trial.split.fold for trial in speakers} == {"ann", "bob"}
     some_folds = grid.trials([tiny.FIRST], tiny_corpus, some, [3], ["full"], folds=["2", "0"], d_state=2)
     assert [trial.key() for trial in some_folds] == [found[0].key(), found[2].key()]
+
+
+def test_rows_that_a_profile_makes_one_are_left_out_and_refused_by_name(
+    tiny_corpus: Corpus, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = (Row("full", tiny.SMALL), Row("longer", {**tiny.SMALL, "epochs": 9}), Row("again", tiny.SMALL))
+    study, full = Experiment("study", "", rows), profiles.PROFILES["full"]
+    some = profiles.Profile("some", seeds=(0,), folds=1, changes={"epochs": 2})
+    assert [trial.row for trial in grid.trials([study], tiny_corpus, some)] == ["full", "again"]
+    assert "longer" in caplog.text and len(caplog.records) == 1
+    with pytest.raises(ConfigError) as refused:
+        grid.trials([study], tiny_corpus, some, rows=["longer"])
+    assert "'longer'" in refused.value.where and "'full'" in refused.value.what
+    assert {trial.row for trial in grid.trials([study], tiny_corpus, full)} == {"full", "longer", "again"}
+    with pytest.raises(ConfigError):
+        grid.trials([study], tiny_corpus, full, rows=["longer"], epochs=3)
+
+
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *AUDITS])
+def test_in_no_profile_one_configuration_goes_by_two_names(name: str) -> None:
+    study = experiment(name)
+    for each in profiles.PROFILES.values():
+        named: dict[tuple[str, str], set[str]] = {}
+        for row in study.rows:
+            if row.name not in each.twins(study):
+                named.setdefault((each.config(row).key(), row.protocol), set()).add(row.config().key())
+        assert all(len(configs) == 1 for configs in named.values())
 
 
 def test_rows_differ_by_configuration_not_by_luck(tiny_corpus: Corpus) -> None:

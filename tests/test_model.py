@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hmoe.base.errors import ConfigError
 from hmoe.config import Config
-from hmoe.experts import EXPERTS
+from hmoe.experts import EXPERTS, Expert
 from hmoe.masking import frame_mask, masked_mean
 from hmoe.model import HMoESiMBA, Standardise, count_parameters
 from hmoe.router import Router
@@ -76,6 +76,25 @@ def test_an_expert_that_nobody_defined_is_refused() -> None:
         built(experts=("cnn", "gru"))
     assert "experts" in error.value.where and "gru" in error.value.what
     assert all(name in error.value.remedy for name in EXPERTS)
+
+
+def test_a_second_expert_of_a_known_name_is_refused_and_a_cell_may_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPERTS, "own", EXPERTS["lstm"])
+    monkeypatch.delitem(EXPERTS, "own")
+
+    def cell() -> type[Expert]:
+        class Own(Expert, name="own", d_state_share=1.0): ...
+
+        return Own
+
+    first, again = cell(), cell()
+    assert EXPERTS["own"] is again is not first
+    for name in ("own", "cnn"):
+        before = EXPERTS[name]
+        with pytest.raises(ConfigError) as error:
+            type("Other", (Expert,), {}, name=name, d_state_share=1.0)
+        assert name in error.value.where and before.__qualname__ in error.value.what
+        assert EXPERTS[name] is before
 
 
 def test_equation_5_is_the_weighted_sum_of_the_experts() -> None:

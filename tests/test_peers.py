@@ -22,10 +22,13 @@ from hmoe.peers.dcnn_lstm import differences
 from hmoe.peers.network import FrameNorm, halved, reverse
 from hmoe.peers.tim_net import TIMNet
 from hmoe.peers.tlfmrf import FuzzyForests, TwoLayerForests, confused_pairs, fuzzy_c_means, memberships
-from hmoe.study.experiments import BASELINES, PARROT, SPEAKERS, TABLE_2
+from hmoe.simba import SiMBA
+from hmoe.study.experiments import BASELINES, CONTROLS_FRAMES, PARROT, SPEAKERS, TABLE_2
 
 C = 6
-CONFIGS = {row.name: row.config() for row in TABLE_2.rows if row.config().model != "hmoe-simba"}
+CONFIGS = {
+    row.name: row.config() for row in (*TABLE_2.rows, *CONTROLS_FRAMES.rows) if row.config().model != "hmoe-simba"
+}
 NETWORKS = [name for name, config in CONFIGS.items() if isinstance(build(config, C), torch.nn.Module)]
 LENGTHS = torch.tensor([9, 40, 1, 26])
 
@@ -78,7 +81,7 @@ def test_forests_draw_the_same_trees_each_time() -> None:
 
 
 def test_every_model_stands_in_a_table() -> None:
-    rows = (*TABLE_2.rows, *BASELINES.rows, *SPEAKERS.rows, *PARROT.rows)
+    rows = (*TABLE_2.rows, *CONTROLS_FRAMES.rows, *BASELINES.rows, *SPEAKERS.rows, *PARROT.rows)
     assert {row.config().model for row in rows} == set(MODELS)
 
 
@@ -118,6 +121,25 @@ def test_generic_models_are_of_the_size_of_ours(name: str) -> None:
     config = CONFIGS[name]
     ours, theirs = (count_parameters(build(config.replace(model=model), C)) for model in ("hmoe-simba", config.model))
     assert abs(theirs / ours - 1) < 1 / 3
+
+
+@pytest.mark.parametrize("name", ["MLP instead of SiMBA", "BiLSTM instead of SiMBA", "MLP"])
+def test_controls_are_of_the_size_of_what_they_stand_for(name: str) -> None:
+    config = CONFIGS[name]
+    ours, theirs = build(config.replace(model="hmoe-simba"), C), build(config, C)
+    part = count_parameters(ours if name == "MLP" else SiMBA(config))
+    assert abs(count_parameters(theirs) - count_parameters(ours)) < part / 50
+
+
+def test_random_routing_draws_weights_in_training_and_averages_in_the_test() -> None:
+    torch.manual_seed(0)
+    config = CONFIGS["random routing"]
+    model, (x, lengths) = build(config, C), batch(config)
+    g = torch.cat([model.parts(x, lengths)["g"] for _ in range(500)])
+    torch.testing.assert_close(g.sum(1), torch.ones(len(g)))
+    assert g.std(0).min() > 0.2  # of weights uniform on the simplex: 0.236
+    torch.testing.assert_close(g.mean(0), torch.full((3,), 1 / 3), atol=0.03, rtol=0)
+    torch.testing.assert_close(model.eval().parts(x, lengths)["g"], torch.full((4, 3), 1 / 3))
 
 
 def test_batch_norm_counts_real_frames_only() -> None:

@@ -91,8 +91,8 @@ def imported(files: list[Path]) -> set[str]:
 )
 def test_whatever_is_imported_is_a_dependency(folder: str, extras: list[str]) -> None:
     declared = named(CORE + [each for extra in extras for each in EXTRAS[extra]])
-    # Of numba, torch, papermill (two), pytest.
-    declared |= {"llvmlite", "triton", "nbclient", "nbformat", "packaging"}
+    # Of numba, torch, papermill (three), pytest.
+    declared |= {"llvmlite", "triton", "jupyter-client", "nbclient", "nbformat", "packaging"}
     # A package that is one extension module: its distribution does not list the name under which it is imported.
     distributions = {**packages_distributions(), "parselmouth": ["praat-parselmouth"]}
     own = {path.stem for path in (ROOT / "tests").rglob("*.py")}

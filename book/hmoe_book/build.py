@@ -15,23 +15,26 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
 import papermill
 import yaml
 from filelock import FileLock
+from IPython.core.inputtransformer2 import TransformerManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from hmoe import corpora
 from hmoe.base.errors import HmoeError
-from hmoe.base.files import PACKAGE, PROJECT, atomic_write, results_dir
+from hmoe.base.files import DATA, PROJECT, atomic_write, results_dir
+from hmoe.base.source import Needs
 from hmoe.base.stamp import commit, machine
 from hmoe.study.store import Store
-from hmoe_book import pages, runs
+from hmoe_book import pages, reads, runs
 
 BUILD = PROJECT / "_build"
 FOLDED_FROM = 11
@@ -67,10 +70,8 @@ def build(
         config = launched((PROJECT / "_config.yml").read_text(encoding="utf-8"), commit())
         _write_if_new(source / "_config.yml", config)
         (source / "notebooks").mkdir(exist_ok=True)
-        inputs = fingerprint(parameters)
-        executed = execute(parameters, jobs)
-        if fingerprint(parameters) != inputs:  # trials were recorded: once more, to show them; nothing is trained again
-            executed = execute(parameters, jobs)
+        execute(parameters, jobs)
+        executed = execute(parameters, jobs)  # chapters that recorded trials: to show them; nothing is trained again
         for notebook in executed:
             page = source / "notebooks" / f"{notebook.name.split('.')[0]}.ipynb"
             _write_if_new(page, elsewhere(folded(page.name, notebook.read_text(encoding="utf-8")), config))
@@ -149,11 +150,11 @@ def _write_if_new(path: Path, text: str) -> None:
 
 
 def execute(parameters: dict[str, Any], jobs: int = 2) -> list[Path]:
-    """Run the notebooks of the table of contents, `jobs` at a time; those whose inputs are the same are kept."""
+    """Run the notebooks of the table of contents that are not `current`, `jobs` at a time; those are kept."""
     chapters = [path for path in sources() if path.parent.name == "notebooks"]
-    inputs = fingerprint(parameters)
-    done = {path: BUILD / "executed" / f"{path.stem}.{_digest(inputs, path.read_bytes())}.ipynb" for path in chapters}
-    due = [path for path in chapters if not done[path].exists()]
+    given = {**parameters, "files": corpora.state(parameters["corpus"], parameters["root"])}
+    done = {path: BUILD / "executed" / f"{path.stem}.{fingerprint(path, given)}.ipynb" for path in chapters}
+    due = [path for path in chapters if not current(done[path])]
     # The kernel of this environment, whatever else is installed for this user.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     # Notebooks run side by side, one thread each; a page shows results, not progress.
@@ -182,18 +183,42 @@ def sources() -> list[Path]:
     return files
 
 
-def fingerprint(parameters: dict[str, Any]) -> str:
-    """Names everything that a notebook's outputs may depend on, itself apart: code, corpus, records, parameters."""
-    folders = (PACKAGE, Path(__file__).parent, results_dir())
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    # Not what running leaves beside the code (Python's bytecode, numba's machine code), nor what is half written.
-    kept = sorted(p for p in files if p.parent.name != "__pycache__" and p.suffix not in {".tmp", ".lock"})
-    given = {**parameters, "files": corpora.state(parameters["corpus"], parameters["root"])}
-    return _digest(json.dumps(given, sort_keys=True), version("torch"), *(_read(path) for path in kept))
+def fingerprint(notebook: Path, given: dict[str, Any]) -> str:
+    """Names what is known to decide a notebook's outputs before it runs: itself, what it is given, and its imports.
+
+    The imports are followed through our modules; of other packages the version counts.
+    """
+    cells = nbformat.read(notebook, as_version=4).cells
+    code = [TransformerManager().transform_cell(cell.source) for cell in cells if cell.cell_type == "code"]
+    needs = Needs.of("\n".join(code)).digest()
+    return _digest(notebook.read_bytes(), json.dumps(given, sort_keys=True), needs)
 
 
-def _read(path: Path) -> bytes:
-    return f"{path.name}\n".encode() + path.read_bytes()
+def current(executed: Path) -> bool:
+    """Whether a notebook was executed, and what it read of the records then is what there is now."""
+    if not executed.exists():
+        return False
+    seen = nbformat.read(executed, as_version=4).metadata["hmoe"]["read"]
+    return all(reads.state(_place(name)) == state for name, state in seen.items())
+
+
+def _read(report: Path) -> dict[str, str]:
+    """What `reads.trace` wrote down, by names that hold wherever the project lies."""
+    lines = [line.split(" ", 1) for line in report.read_text(encoding="utf-8").splitlines()] if report.exists() else []
+    named = {}
+    for state, path in lines:
+        place = next(place for place, folder in _places().items() if Path(path).is_relative_to(folder))
+        named[f"{place}:{Path(path).relative_to(_places()[place]).as_posix()}"] = state
+    return named
+
+
+def _place(name: str) -> Path:
+    place, _, path = name.partition(":")
+    return _places()[place] / path
+
+
+def _places() -> dict[str, Path]:
+    return {"results": results_dir().resolve(), "data": DATA.resolve()}
 
 
 def _digest(*parts: str | bytes) -> str:
@@ -201,6 +226,14 @@ def _digest(*parts: str | bytes) -> str:
     for part in parts:
         total.update(hashlib.sha256(part.encode() if isinstance(part, str) else part).digest())
     return total.hexdigest()[:16]
+
+
+class Manager(AsyncKernelManager):
+    """Ends a kernel without interrupting it first, of which one that has just run its last cell complains."""
+
+    async def _async_interrupt_kernel(self) -> None:
+        if not self.shutting_down:
+            await super()._async_interrupt_kernel()
 
 
 def _execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> float:
@@ -211,15 +244,23 @@ def _execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> float:
     failed = target.with_name(f"{notebook.stem}.failed.ipynb")
     failed.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            notebook,
-            failed,
-            parameters,
-            kernel_name="python3",
-            cwd=notebook.parent,
-            progress_bar=False,
-            extra_arguments=["--log-level=ERROR"],  # to the kernel, which else warns that it listens on localhost
-        )
+        with TemporaryDirectory() as folder:
+            report = Path(folder, "read")
+            traced = ", ".join(repr(str(each)) for each in (report, *_places().values()))
+            papermill.execute_notebook(
+                notebook,
+                failed,
+                parameters,
+                kernel_name="python3",
+                cwd=notebook.parent,
+                progress_bar=False,
+                kernel_manager_class=f"{__name__}.Manager",
+                extra_arguments=[  # to the kernel, which else warns that it listens on localhost
+                    "--log-level=ERROR",
+                    f"--IPKernelApp.exec_lines=__import__('hmoe_book.reads').reads.trace({traced})",
+                ],
+            )
+            seen = _read(report)
     except PapermillExecutionError as error:
         raise HmoeError(
             notebook.relative_to(PROJECT),
@@ -232,6 +273,7 @@ def _execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> float:
         ) from None
     seconds = time.monotonic() - started
     result = nbformat.read(failed, as_version=4)
+    result.metadata["hmoe"] = {"read": seen}
     result.cells.append(nbformat.v4.new_markdown_cell(_provenance(parameters, seconds)))
     atomic_write(target, nbformat.writes(result))
     failed.unlink()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from hmoe import corpora
+from hmoe.base.markdown import table
 from hmoe.corpora import synthetic
 from hmoe.use import card
-from hmoe_book.runs import table
 
 
 def casia() -> str:

@@ -76,9 +76,10 @@ def recorded(found: Sequence[RowReport], experiment: Experiment) -> str:
 def measured(name: str, root: Path | None = None) -> tuple[pd.DataFrame, str]:
     """`results/bench/<name>.csv` and one line about it: how many measurements, on what, at which commit and date."""
     path = (root or results_dir()) / "bench" / f"{name}.csv"
-    if not path.exists():
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
         return pd.DataFrame(), "Nothing recorded yet: hmoe bench."
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     machines, commits = (", ".join(table[column].unique()) for column in ("machine", "commit"))
     loads = f"load {table['load'].min():.1f} to {table['load'].max():.1f}, " if "load" in table else ""
     dates = " to ".join(dict.fromkeys([table["date"].min()[:10], table["date"].max()[:10]]))

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from hmoe.base.files import DATA
+from hmoe.base.markdown import table
 from hmoe.study import claims, report
 from hmoe.study.experiments import experiment
 from hmoe.study.store import Store
@@ -55,7 +56,7 @@ def headline(store: Store) -> str:
         return f"No trial on {store.corpus} has been recorded yet.\n"
     head = ("row of Table 2", "the paper, %", "ours, % with 95 % interval", "trials", "verdict")
     cells = [(row.name, row.paper.get("accuracy", "–"), row.accuracy, len(row.trials), row.verdict) for row in recorded]
-    lines = [runs.table(head, cells).rstrip()]
+    lines = [table(head, cells).rstrip()]
     budgets = [f"{row.name} ({row.note})" for row in experiment("table2").rows if "epochs instead" in row.note]
     lines += ["", f"Trained for less than was published, so no more than a lower bound: {'; '.join(budgets)}."]
     lines += ["", report.provenance(store, experiment("table2"), recorded), "", *strangers(store)]

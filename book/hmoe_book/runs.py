@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from hmoe.base.markdown import table
 from hmoe.study.store import Store
 
 GROUP = ["row", "reading", "protocol", "selection", "device", "machine", "commit"]
@@ -79,10 +79,3 @@ def _names(values: pd.Series) -> str:
 def _dates(values: pd.Series) -> str:
     days = values.str[:10]
     return days.min() if days.min() == days.max() else f"{days.min()} to {days.max()}"
-
-
-def table(header: Iterable[object], lines: Iterable[Iterable[object]]) -> str:
-    """A table in Markdown."""
-    header = list(header)
-    rows = (header, ["---"] * len(header), *lines)
-    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in rows)

@@ -7,18 +7,16 @@ utterances of a sentence that it never heard.
 from __future__ import annotations
 
 import contextlib
-import io
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import librosa
 import soundfile
-from joblib.externals.loky import get_reusable_executor
 
-from hmoe import __main__ as cli
 from hmoe import corpora
 from hmoe.base.files import PROJECT
 from hmoe.corpora import audio
@@ -53,12 +51,7 @@ def blocks() -> dict[str, str]:
     """What each command says on a terminal, as parts of the page by their file name."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         prepare()
-        try:
-            return {
-                f"use-{name}.md": f"```console\n$ {command}\n{run(command)}```\n" for name, command in COMMANDS.items()
-            }
-        finally:  # joblib keeps its processes for the next call, whose working directory would be gone
-            get_reusable_executor().shutdown(wait=True)
+        return {f"use-{name}.md": f"```console\n$ {command}\n{run(command)}```\n" for name, command in COMMANDS.items()}
 
 
 def prepare() -> None:
@@ -79,16 +72,10 @@ def prepare() -> None:
 def run(command: str) -> str:
     """What a command prints, complaints first, as it does; the first half of a pipe is a program of the shell's."""
     *first, last = command.split(" | ")
-    given, out, err = b"".join(map(_shell, first)), io.StringIO(), io.StringIO()
-    terminal, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(given))
-    audio.announce.cache_clear()  # each command is a process of its own
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.suppress(SystemExit):
-            cli.main(shlex.split(last)[1:])
-    finally:
-        sys.stdin = terminal
-    complaints = [line for line in err.getvalue().splitlines() if line.startswith("hmoe: ")]  # and no bars of progress
-    return "".join(f"{line}\n" for line in [*complaints, *out.getvalue().splitlines()])
+    program = [sys.executable, "-m", *shlex.split(last)]
+    done = subprocess.run(program, input=b"".join(map(_shell, first)), capture_output=True)
+    complaints = [line for line in done.stderr.decode().splitlines() if line.startswith("hmoe: ")]  # and no bars
+    return "".join(f"{line}\n" for line in [*complaints, *done.stdout.decode().splitlines()])
 
 
 def _shell(command: str) -> bytes:

@@ -35,6 +35,7 @@ from hmoe.features import pool, thin
 from hmoe.inputs.bank import heard
 from hmoe.mamba import MambaBlock
 from hmoe.model import count_parameters
+from hmoe.readings import READINGS
 from hmoe.simba import EinFFT, SiMBA
 from hmoe.study.experiments import TABLE_2
 from hmoe.study.metrics import Estimate
@@ -164,6 +165,14 @@ def operations(model: nn.Module, x: Tensor, lengths: Tensor) -> int:
     return counter.get_total_flops()
 
 
+def given(config: Config) -> tuple[int, int]:
+    """T and D of what a model of this configuration reads of `SECONDS` of speech, or of what they are padded to."""
+    reading = READINGS[config.reading]
+    frames = 1 + (config.pad_to or int(SECONDS * config.sample_rate)) // config.hop
+    T = -(-frames // config.frame_stride) if reading.sequence else 1
+    return T, reading.width(sum(config.dims.values()))
+
+
 def rows() -> pd.DataFrame:
     """Each row of Table 2 on `SECONDS` of speech, or what it pads to: parameters, operations, milliseconds.
 
@@ -172,18 +181,16 @@ def rows() -> pd.DataFrame:
     found = []
     torch.set_num_threads(1)
     for row in TABLE_2.rows:
-        config, T = row.config(), 1
+        config = row.config()
+        T, D = given(config)
         model = peers.build(config, 6)
         counted = {}
         if isinstance(model, nn.Module):
-            if config.reading == "frames":
-                frames = 1 + (config.pad_to or int(SECONDS * config.sample_rate)) // config.hop
-                T = -(-frames // config.frame_stride)
-            x, lengths = torch.randn(1, T, sum(config.dims.values())), torch.tensor([T])
+            x, lengths = torch.randn(1, T, D), torch.tensor([T])
             counted = {"parameters": count_parameters(model), "operations": operations(model, x, lengths)}
             judge = partial(model, x, lengths)
         else:
-            X = np.random.default_rng(0).normal(size=(TRAINED_ON, sum(config.dims.values())))
+            X = np.random.default_rng(0).normal(size=(TRAINED_ON, D))
             judge = partial(model.fit(X, np.arange(TRAINED_ON) % 6).predict, X[:1])
         with torch.no_grad():
             times = [seconds(judge, "cpu")[0] for _ in range(20)]

@@ -44,6 +44,8 @@ class Extractor(nn.Module):
         log_mel = 10 * torch.log10(torch.clamp(self.mel @ power, min=AMIN))
         loudest = log_mel.where(real, -torch.inf).amax(dim=(1, 2), keepdim=True)
         log_mel = torch.maximum(log_mel, loudest - TOP_DB)
+        if self.features.level == "utterance":
+            log_mel = log_mel - loudest
         mfcc = self.cosines @ log_mel
         deltas = self._deltas(mfcc, frames) if self.features.deltas else []
         chroma = self.chroma @ power

@@ -233,12 +233,10 @@ def register(name: str, loss: float, facts: dict[str, str]) -> None:
 
 
 def registered() -> pd.DataFrame:
-    path = results_dir() / "encoders.csv"
-    return (
-        pd.read_csv(path, dtype=str, keep_default_na=False)
-        if path.exists()
-        else pd.DataFrame({"encoder": [], "weights": []})
-    )
+    try:
+        return pd.read_csv(results_dir() / "encoders.csv", dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        return pd.DataFrame({"encoder": [], "weights": []})
 
 
 def _own(name: str) -> Patches:

@@ -17,6 +17,7 @@ from hmoe.model import HMoESiMBA
 from hmoe.parrot.fusion import PARROT
 from hmoe.peers import classical
 from hmoe.peers.cnn_bigru import CNNBiGRU
+from hmoe.peers.controls import CONTROLS
 from hmoe.peers.cpac import CPAC
 from hmoe.peers.dcnn_lstm import DCNNLSTM
 from hmoe.peers.sequence import LSTM, Transformer
@@ -54,6 +55,7 @@ MODELS: dict[str, Builder] = {
     "tim-net": TIMNet,
     "parrot": PARROT,
     "hmoe-simba": HMoESiMBA,
+    **CONTROLS,
 }
 
 

@@ -6,6 +6,7 @@ when it ends, so a grid that is killed loses the trials in flight and no more.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +24,7 @@ from hmoe.base.errors import ConfigError, StoreError, TrainingError
 from hmoe.base.extras import need
 from hmoe.base.files import cache_dir
 from hmoe.base.seeds import stable_seed
+from hmoe.base.stamp import commit
 from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
 from hmoe.inputs import bank as banks
@@ -41,11 +43,13 @@ from hmoe.study.trial import DISTURBED, Outcome, Trial, record, run_trials
 PRIVATE = {
     "protocols": LEAKING,
     **dict.fromkeys(
-        ("robustness", "router"),
+        ("robustness", *robustness.ROUTERS),
         {robustness.PROTOCOL: replace(PROTOCOLS["stratified-5"], name=robustness.PROTOCOL)},
     ),
 }
 """Protocols that few experiments have for themselves."""
+
+log = logging.getLogger(__name__)
 
 WAIT, CHECK = 3600, 5  # s: for the first worker of a cluster; until looking for new ones
 
@@ -57,12 +61,23 @@ def trials(
     """Every trial of the experiments, seed by seed, so that whole tables appear early.
 
     `rows` and `folds` keep those named; `overrides` change the configuration of all (`protocol` changes the protocol).
+    A row that is another one then (`Profile.twins`) is left out, and refused where it is named.
     """
     protocol = overrides.pop("protocol", None)
     result = []
     for seed in profile.seeds if seeds is None else seeds:
         for experiment in experiments:
+            twins = profile.twins(experiment, **overrides)
             for row in experiment.rows if rows is None else [experiment.row(name) for name in rows]:
+                if row.name in twins:
+                    refused = ConfigError(
+                        f"row {row.name!r}", f"has become {twins[row.name]!r}: what tells them apart is set for all",
+                        "--profile full, without --set of that field",
+                    )  # fmt: skip
+                    if rows is not None:
+                        raise refused
+                    log.warning("%s (left out)", refused)
+                    continue
                 name = protocol or row.protocol
                 known = PROTOCOLS if protocol else PROTOCOLS | PRIVATE.get(experiment.name, {})
                 if name not in known:
@@ -128,7 +143,8 @@ def introduce(wanted: list[Trial], corpus: Corpus, store: Store) -> None:
 
 
 def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
-    """The trials that are not recorded. One whose computation is recorded under another row is copied, not run."""
+    """The trials that are not recorded. One whose computation is recorded under another row is copied, not run, if the
+    same commit made it: rows of a table are of one code."""
     if others := {kind(trial.device) for trial in wanted} - {store.device}:
         raise StoreError(
             store.folder, f"holds trials of {store.device}, not of {min(others)}", "give `store_for` the device"
@@ -139,7 +155,7 @@ def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
         predictions = {_identity(said): said for said in store.predictions(path.stem).to_dict("records")}
         curves = {_identity(each): each for each in store.curves(path.stem).to_dict("records")}
         for columns in store.read(path.stem).to_dict("records"):
-            if said := predictions.get(identity := _identity(columns)):
+            if columns["commit"] == commit() and (said := predictions.get(identity := _identity(columns))):
                 curve = {name: curves[identity][name] for name in CURVE} if identity in curves else {}
                 known[identity] = Outcome(columns, {name: said[name] for name in SAID}, curve)
     missing = []

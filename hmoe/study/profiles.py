@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 from hmoe import corpora
 from hmoe.base.errors import ConfigError
-from hmoe.base.files import PACKAGE, cache_dir, results_dir
+from hmoe.base.files import cache_dir, results_dir
+from hmoe.base.source import Needs
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.readings import READINGS
-from hmoe.study.experiments import Row
+from hmoe.study.experiments import Experiment, Row
 from hmoe.study.store import Store
 
 
@@ -33,6 +33,16 @@ class Profile:
         """The configuration of a row in this profile. The profile goes before the row, overrides before both."""
         config = row.config(**{**self.changes, **overrides})
         return config.replace(**{**self.frames, **overrides}) if READINGS[config.reading].sequence else config
+
+    def twins(self, experiment: Experiment, **overrides: Any) -> dict[str, str]:
+        """Rows that differ in nothing but what is set for all: their names, and that of the row they have become."""
+        first: dict[tuple[str, str], Row] = {}
+        result = {}
+        for row in experiment.rows:
+            one = first.setdefault((self.config(row, **overrides).key(), row.protocol), row)
+            if row.config() != one.config():
+                result[row.name] = one.name
+        return result
 
 
 PROFILES = {
@@ -72,5 +82,5 @@ def store_for(corpus: str, profile: Profile, device: str = "cpu") -> Store:
 
 @cache
 def source_digest() -> str:
-    sources = sorted(PACKAGE.rglob("*.py"))
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+    """Names the code that trains and tests, with the packages behind it; pages and reports are no part of it."""
+    return Needs.of("import hmoe.study.trial, hmoe.study.robustness").digest()

@@ -27,12 +27,13 @@ from hmoe.inputs.bank import CORPUS_RATE, Bank, build
 from hmoe.inputs.batches import Inputs
 from hmoe.readings import READINGS
 from hmoe.study import routing
-from hmoe.study.experiments import HEARD, ROUTER
+from hmoe.study.experiments import HEARD, ROUTER, ROUTER_FRAMES
 from hmoe.study.store import Store
 from hmoe.study.trial import DISTURBED, Outcome, Trial, classes, fit_split, outcome
 from hmoe.train import one_thread
 
 PROTOCOL = f"stratified-5{DISTURBED}"
+ROUTERS = (ROUTER.name, ROUTER_FRAMES.name)
 SNRS = (20, 15, 10, 5, 0)  # dB
 ROOM = (6.0, 5.0, 3.0)  # m: an office
 TALKERS = 6  # of babble
@@ -180,7 +181,7 @@ def prepare(trials: list[Trial], corpus: Corpus, workers: int | None = None, pro
 def outcomes(trials: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> list[Outcome]:
     """Trials of one model, seed and fold that differ by their condition: one training, an outcome for each.
 
-    Those of the experiment "router" differ by the weights of the experts too, which are kept in `store`.
+    Those of `ROUTERS` differ by the weights of the experts too, which are kept in `store`.
     """
     first, found = trials[0], []
     test, speakers = first.split.test, corpus.table["speaker"].to_numpy()
@@ -193,13 +194,13 @@ def outcomes(trials: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> l
         start, code = time.perf_counter(), commit()
         model, run, _ = fit_split(first, corpus, bank)
         versions = {}
-        if any(trial.experiment == ROUTER.name for trial in trials):
+        if any(trial.experiment in ROUTERS for trial in trials):
             versions = routing.forced(model, heard("clean"), first.split.train)
             weights = {name: routing.routing(model, heard(name), test) for name in HEARD}
             routing.keep(store, first, corpus.table["id"].iloc[test], weights)
         for trial in trials:
             weights, _, condition = trial.row.partition(", ")
-            version = versions[weights] if trial.experiment == ROUTER.name else model
+            version = versions[weights] if trial.experiment in ROUTERS else model
             y_hat = classes(version, heard(condition), test)
             found.append(outcome(trial, corpus, bank, model, run, y_hat, start, code))
             run = replace(run, history=[])  # the curve is written once

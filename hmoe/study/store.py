@@ -168,12 +168,12 @@ class Store:
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     """A table with at least these columns; those that it was written without are empty."""
-    if not path.exists():
-        return pd.DataFrame(columns=columns)
     types = {name: str if name in TEXT else int if name in COUNTS else float for name in (*ALL_COLUMNS, *columns)}
     missing = {name: [""] for name in (*EMOTION_COLUMNS, *OTHER_EMOTIONS)}  # nothing else: a fold may be called "NA"
     try:
         table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8")
+    except FileNotFoundError:
+        return pd.DataFrame(columns=columns)
     except (OSError, ValueError) as error:
         raise StoreError(path, f"cannot be read ({error})", "restore it from git") from None
     whole = _together(columns, list(table.columns))

@@ -14,13 +14,13 @@ import yaml
 
 from hmoe import corpora
 from hmoe.base.files import DATA
+from hmoe.base.markdown import table
 from hmoe.config import Config
 from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.study import report
 from hmoe.study.experiments import PROTOCOLS
 from hmoe.study.store import Store
 from hmoe.use.likeness import SAID
-from hmoe_book.runs import table
 
 TESTED = {
     "stratified-5": "voices and sentences of the training corpus (stratified 5-fold)",
