@@ -3,19 +3,21 @@
 CASIA ?=
 PROFILE ?= fast
 DEVICE ?= cpu
+LAB ?=
 
 # Two notebooks, or two test processes, run at a time; more threads in each would slow both down.
 export OMP_NUM_THREADS ?= 1
 
 installed := .venv/installed
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint lint-workflows screenshot clean
+.PHONY: help install book lab test lint lint-workflows screenshot clean
 
 help:
 	@echo 'make book                     execute every notebook on the embedded synthetic corpus and build the book'
 	@echo 'make book CASIA=/path/to/casia   ... on the real corpus (1200 wav files in speaker/emotion folders)'
 	@echo '          PROFILE=full        full training as in the paper (hours), not the short demonstration'
 	@echo '          DEVICE=cuda         on the GPU'
+	@echo 'make lab                      read, run and change the chapters in JupyterLab'
 	@echo 'make install                  make .venv and install everything there; the others do it when they need it'
 	@echo 'make test                     all tests, those of the rendered book in a browser included'
 	@echo 'make lint                     style of the code'
@@ -28,6 +30,12 @@ install: $(installed)
 book: $(installed)
 	.venv/bin/hmoe book --profile '$(PROFILE)' --device '$(DEVICE)' \
 		$(if $(CASIA),--corpus casia --root '$(CASIA)')
+
+# Ours alone: the kernel of .venv, and no look for news or newer versions.
+lab: $(installed)
+	JUPYTER_PREFER_ENV_PATH=1 .venv/bin/python -m jupyterlab --ServerApp.root_dir='$(CURDIR)' \
+		--LabApp.app_settings_dir='$(CURDIR)/tools/lab' \
+		--LabApp.default_url=/lab/tree/notebooks/00-how-to-read-this-book.ipynb $(LAB)
 
 test: $(installed)
 	.venv/bin/python -m pytest -n 2 --dist loadfile
