@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def test_a_table_brings_its_caption_and_record_wherever_it_is_shown() -> None:
     assert any("81.2" in line for line in html)
     hidden = table.hide(["accuracy"], axis="columns")._repr_mimebundle_()
     assert "81.2" not in hidden["text/html"] and "tab-x" in hidden["text/markdown"]
+
+
+def test_a_table_has_one_row_of_headers_and_none_is_empty() -> None:
+    frame = pd.DataFrame({"a": [1], "b": [2]}, index=pd.Index(["x"], name="row"))
+    html = exhibit.Table(frame)._repr_mimebundle_()["text/html"]
+    head = html[html.index("<thead>") : html.index("</thead>")]
+    assert head.count("<tr>") == 1
+    assert [" ".join(each.split()) for each in re.findall(r"<th[^>]*>(.*?)</th>", head)] == ["row", "a", "b"]
 
 
 def test_a_figure_without_a_caption_is_read_back_whole() -> None:

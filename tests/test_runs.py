@@ -33,13 +33,47 @@ def test_trials_of_another_commit_stand_on_a_line_of_their_own() -> None:
     assert len(runs.grouped(changed)) == 2 * len(runs.grouped(trials))
 
 
-def test_code_is_folded_in_chapters_of_results_alone() -> None:
-    cells = [nbformat.v4.new_code_cell("x = 1"), nbformat.v4.new_markdown_cell("Words.")]
+def test_code_is_folded_in_chapters_of_results_and_where_it_draws() -> None:
+    code = ["x = 1", "figures.show(fig, alt='A line.')"]
+    cells = [*map(nbformat.v4.new_code_cell, code), nbformat.v4.new_markdown_cell("Words.")]
     text = nbformat.writes(nbformat.v4.new_notebook(cells=cells))
-    assert book.folded("10-hmoe-simba.ipynb", text) == text
-    code, words = nbformat.reads(book.folded("11-peers.ipynb", text), as_version=4).cells
-    assert "hide-input" in code.metadata.tags
-    assert "tags" not in words.metadata
+    for chapter, folded in {"10-hmoe-simba": [False, True], "11-peers": [True, True]}.items():
+        *shown, words = nbformat.reads(book.page(chapter, text), as_version=4).cells
+        assert ["hide-input" in cell.metadata.tags for cell in shown] == folded
+        assert "tags" not in words.metadata
+
+
+def test_parameters_stand_once_with_what_was_given_and_what_it_means() -> None:
+    plain = nbformat.v4.new_code_cell(
+        'root = ""  # where it is\nseed = 0  # of all\nk = 2', metadata={"tags": ["parameters"]}
+    )
+    given = nbformat.v4.new_code_cell(
+        '# Parameters\nroot = "/a"\nseed = 7\nother = 1', metadata={"tags": ["injected-parameters"]}
+    )
+    text = nbformat.writes(nbformat.v4.new_notebook(cells=[plain, given]))
+    (cell,) = nbformat.reads(book.page("02-features", text), as_version=4).cells
+    assert cell.source == 'root = "/a"  # where it is\nseed = 7  # of all\nk = 2'
+
+
+def test_lines_of_code_fit_a_page() -> None:
+    long = f"answer = function({', '.join(f'argument_{n}=value_{n}' for n in range(9))})"
+    text = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(long)]))
+    (cell,) = nbformat.reads(book.page("02-features", text), as_version=4).cells
+    assert max(map(len, cell.source.splitlines())) <= 88 < len(long)
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [("82.8", True), ("<p>-7.2 [-9.1, -5.3]</p>", True), ("92.2 (90.1)", True), ("1,543,241", True), ("0.4 %", True),
+     ("p = 0.2", False), ("3 of 5", False), ("", False), ("2026-11-26", False)],
+)  # fmt: skip
+def test_cells_that_hold_a_number_are_marked(cell: str, number: bool) -> None:
+    assert ("data-number" in book.polished(f'<td class="a">{cell}</td>')) == number
+
+
+def test_a_header_of_nothing_is_no_header() -> None:
+    html = '<tr><th class="blank level0">&nbsp;</th><th>name</th><th class="head"><p></p></th></tr>'
+    assert book.polished(html).count("<th") == 1
 
 
 def test_binder_and_colab_open_the_commit_that_was_built_and_are_offered_only_where_it_can_be_fetched() -> None:

@@ -6,6 +6,7 @@ again, `src/` is what Jupyter Book reads, `html/` is the book.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -34,11 +35,16 @@ from hmoe.base.files import DATA, PROJECT, atomic_write, results_dir
 from hmoe.base.source import Needs
 from hmoe.base.stamp import commit, machine
 from hmoe.study.store import Store
-from hmoe_book import pages, reads, runs
+from hmoe_book import exhibit, pages, reads, runs
 
 BUILD = PROJECT / "_build"
 FOLDED_FROM = 11
 """From this chapter on the book is about results: their code is folded. Before, the code is what a chapter shows."""
+NUMBER = re.compile(
+    r"<(td)\b([^>]*)>((?:<p>)?\s*[−+-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?"
+    r"(?: \[[^\]<]*\]| \([−+-]?\d[\d.,]*\))?\s*(?:</p>)?)</td>"
+)
+"""A cell of a table that holds a number: with its interval, or with the paper's number beside it."""
 OF_THE_MACHINE = "ignore:IProgress not found,ignore:A worker stopped while some jobs were given"
 """Warnings that say nothing of the chapter: no widgets for progress bars, a worker process that was idle too long."""
 UNUSED = re.compile(r'<script src="[^"]*fontawesome/[^"]*"></script>|<link rel="preload"[^>]*fa-(brands|regular)[^>]*>')
@@ -73,8 +79,9 @@ def build(
         execute(parameters, jobs)
         executed = execute(parameters, jobs)  # chapters that recorded trials: to show them; nothing is trained again
         for notebook in executed:
-            page = source / "notebooks" / f"{notebook.name.split('.')[0]}.ipynb"
-            _write_if_new(page, elsewhere(folded(page.name, notebook.read_text(encoding="utf-8")), config))
+            target = source / "notebooks" / f"{notebook.name.split('.')[0]}.ipynb"
+            shown = page(target.stem, notebook.read_text(encoding="utf-8"))
+            _write_if_new(target, elsewhere(shown, config))
         for record in runs.records(results_dir()):
             kept = source / "results" / record.parent.name / record.name
             _write_if_new(kept, record.read_text(encoding="utf-8"))
@@ -89,21 +96,48 @@ def build(
         command += ["--path-output", PROJECT, source]
         if subprocess.run(command).returncode:
             raise HmoeError(source, "Jupyter Book found errors", "they are printed above")
-        for page in (BUILD / builder).rglob("*.html"):
-            _write_if_new(page, _polished(page.read_text(encoding="utf-8")))
+        for html in (BUILD / builder).rglob("*.html"):
+            _write_if_new(html, polished(html.read_text(encoding="utf-8")))
     toc = yaml.safe_load((PROJECT / "_toc.yml").read_text())
     return BUILD / "singlehtml" / f"{toc['root']}.html" if single else BUILD / "html" / "index.html"
 
 
-def folded(name: str, notebook: str) -> str:
-    """The notebook with its code folded if it is a chapter of results; `name` starts with the chapter's number."""
-    if int(name.split("-")[0]) < FOLDED_FROM:
-        return notebook
+def page(name: str, notebook: str) -> str:
+    """What the book shows of an executed notebook, `name` starting with its chapter's number.
+
+    Code that draws, and in chapters of results all code, is folded. The parameters stand once, as they were given, with
+    what they mean. Lines of code have at most `COLUMNS` columns.
+    """
     result = nbformat.reads(notebook, as_version=4)
+    results = int(name.split("-")[0]) >= FOLDED_FROM
+    given = [cell for cell in result.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    result.cells = [cell for cell in result.cells if cell not in given]
     for cell in result.cells:
-        if cell.cell_type == "code":
-            cell.metadata.tags = sorted({*cell.metadata.get("tags", []), "hide-input"})
-    return nbformat.writes(result)
+        if cell.cell_type != "code":
+            continue
+        tags = set(cell.metadata.get("tags", []))
+        if "parameters" in tags and given:
+            cell.source = _with_values(cell.source, given[0].source)
+        if results or "figures.show(" in cell.source:
+            tags.add("hide-input")
+        cell.metadata.tags = sorted(tags)
+    return exhibit.wrapped(nbformat.writes(result), f"{name}.ipynb")
+
+
+def _with_values(parameters: str, given: str) -> str:
+    """The lines of the cell of parameters, each with the value that was given and its comment."""
+    values = {name: ast.unparse(value) for name, value in _assigned(given)}
+    lines = parameters.splitlines()
+    for node in ast.parse(parameters).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in values:
+            comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+            lines[node.lineno - 1 : node.end_lineno] = [f"{node.targets[0].id} = {values[node.targets[0].id]}{comment}"]
+    return "\n".join(lines)
+
+
+def _assigned(code: str) -> list[tuple[str, ast.expr]]:
+    nodes = [node for node in ast.parse(code).body if isinstance(node, ast.Assign)]
+    return [(target.id, node.value) for node in nodes for target in node.targets if isinstance(target, ast.Name)]
 
 
 def launched(config: str, at: str) -> str:
@@ -138,10 +172,15 @@ def elsewhere(notebook: str, config: str) -> str:
     return nbformat.writes(result)
 
 
-def _polished(page: str) -> str:
+def polished(html: str) -> str:
+    """A page as Sphinx made it, with what no directive of its can say."""
     # A table that scrolls is reached by keyboard only if the box it scrolls in is.
     box = 'class="pst-scrollable-table-container"'
-    return UNUSED.sub("", page).replace(f"<div {box}>", f'<div {box} tabindex="0">')
+    html = UNUSED.sub("", html).replace(f"<div {box}>", f'<div {box} tabindex="0">')
+    # A header of nothing is no header.
+    html = re.sub(r"<th\b([^>]*)>((?:<p>|&nbsp;|&#160;|\s|</p>)*)</th>", r"<td\1>\2</td>", html)
+    # Numbers stand one beneath the other, and no line breaks within one or within an interval.
+    return NUMBER.sub(r'<\1\2 data-number="">\3</\1>', html)
 
 
 def _write_if_new(path: Path, text: str) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import html
 import inspect
+import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +23,9 @@ from hmoe.study.experiments import METRICS, Experiment
 from hmoe.study.report import RowReport
 from hmoe_book import figures
 
+COLUMNS = 88
+"""Of code on a page: what a window of 1,400 pixels shows whole."""
+
 
 def source(*objects: type | Callable) -> None:
     """Show classes, functions or methods as they stand in the package, so that the page cannot drift from the code.
@@ -31,7 +37,18 @@ def source(*objects: type | Callable) -> None:
         file = Path(inspect.getsourcefile(inspect.unwrap(item)) or "")
         code = textwrap.dedent("".join(lines)).rstrip()
         where = f"`{file.relative_to(PROJECT).as_posix()}`, lines {first} to {first + len(lines) - 1}"
-        display({"text/markdown": f"{where}:\n\n```python\n{code}\n```", "text/plain": code}, raw=True)
+        shown = wrapped(code, "code.py").rstrip()
+        display({"text/markdown": f"{where}:\n\n```python\n{shown}\n```", "text/plain": code}, raw=True)
+
+
+def wrapped(code: str, name: str) -> str:
+    """Python, or a notebook, with lines of at most `COLUMNS` columns where that can be; as it is without ruff."""
+    program = Path(sys.executable).with_name("ruff")
+    if not program.exists():
+        return code
+    command = [program, "format", "--quiet", "--isolated", "--line-length", str(COLUMNS), "--stdin-filename", name, "-"]
+    done = subprocess.run(command, input=code, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else code
 
 
 def note(corpus: Corpus) -> None:
@@ -55,7 +72,17 @@ class Table(Styler):
         self.said = caption, record, name
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return figures.framed("tabular", self.to_html(), *self.said) | {"text/plain": self.data.to_string()}
+        return figures.framed("tabular", one_header(self.to_html()), *self.said) | {"text/plain": self.data.to_string()}
+
+
+def one_header(table: str) -> str:
+    """A table as pandas writes it, with the name of its index in the row of the column names, not in one of its own."""
+    rows = re.findall(r"<tr>.*?</tr>", table, flags=re.DOTALL)
+    if len(rows) < 2 or "index_name" not in rows[1]:
+        return table
+    names = iter(re.findall(r"<th class=\"index_name[^>]*>.*?</th>", rows[1], flags=re.DOTALL))
+    head = re.sub(r"<th class=\"blank[^>]*>.*?</th>", lambda _: next(names, ""), rows[0], flags=re.DOTALL)
+    return table.replace(rows[1], "", 1).replace(rows[0], head, 1)
 
 
 def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "") -> Table:

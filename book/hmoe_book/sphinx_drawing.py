@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -11,6 +12,9 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
 from hmoe_book import runs
+
+COLUMN = 620.0  # points: wider figures were drawn for more than the column of text
+LETTERS = 90  # of a row of a table with its gaps, which the column of text holds
 
 
 class tabular(nodes.figure):
@@ -26,18 +30,31 @@ class Drawing(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         said, drawing = json.loads(self.content[0]), "\n".join(self.content[1:])
-        shown = self.kind("", nodes.raw("", drawing, format="html"), classes=["hmoe-figure"])
+        classes = ["hmoe-figure", *(["full-width"] if wide(drawing) else [])]
+        shown = self.kind("", nodes.raw("", drawing, format="html"), classes=classes)
         if said["caption"]:
             shown += nodes.caption(said["caption"], "", nodes.Text(said["caption"]))
         if said["record"]:
             page = Path(self.env.docname)
             made_by = f"Notebook {page.name}. " if page.parent.name == "notebooks" else ""
             line, _ = self.parse_inline(made_by + runs.linked(said["record"]), lineno=self.lineno)
-            shown += nodes.legend("", nodes.paragraph("", "", *line), classes=["hmoe-record"])
+            fold = "<details><summary>Where this comes from</summary>"
+            parts = [nodes.raw("", fold, format="html"), nodes.paragraph("", "", *line)]
+            shown += nodes.legend("", *parts, nodes.raw("", "</details>", format="html"), classes=["hmoe-record"])
         if self.arguments:
             self.options["name"] = self.arguments[0]
             self.add_name(shown)
         return [shown]
+
+
+def wide(drawing: str) -> bool:
+    """Whether a figure or table asks for more than the column of text: then it takes the margin too."""
+    if size := re.search(r'<svg[^>]*? width="([\d.]+)pt"', drawing):
+        return float(size[1]) > COLUMN
+    rows = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in drawing.split("</tr>"))
+    return (
+        max((sum(4 + len(re.sub(r"<[^>]*>", "", cell).strip()) for cell in row) for row in rows), default=0) > LETTERS
+    )
 
 
 class Tabular(Drawing):
