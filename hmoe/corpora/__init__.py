@@ -10,26 +10,28 @@ says; adding one is such a function and a line in `GRAMMARS`.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 
 from hmoe.base.errors import CorpusError
 from hmoe.base.files import DATA, located
-from hmoe.corpora import archive, casia, checking, grammars, synthetic
+from hmoe.corpora import archive, casia, checking, grammars
 from hmoe.corpora.archive import pack
 from hmoe.corpora.checking import CheckReport
+from hmoe.corpora.grammars import MARKER
 from hmoe.corpora.listing import read_listing
-from hmoe.corpora.synthetic import MARKER, make, synthetic_root
 from hmoe.corpora.table import COLUMNS, Corpus, Grammar, Utterance, files, scan, tabulate
 
 __all__ = [
     "COLUMNS", "CheckReport", "Corpus", "Utterance", "check", "load", "names", "pack", "state", "stats",
-    "synthetic_root", "totals",
+    "totals",
 ]  # fmt: skip
 
 GRAMMARS: dict[str, Grammar] = {
-    "synthetic": synthetic.grammar,
+    "synthetic": grammars.synthetic,
     "casia": casia.grammar,
     "emodb": grammars.emodb,
     "ravdess": grammars.ravdess,
@@ -138,9 +140,9 @@ def totals(corpus: Corpus) -> list[str]:
 
 def _made(root: Path) -> None:
     try:
-        make(root)
+        _recipe().make(root)
     except CorpusError as error:
-        if root == synthetic_root() and error.what.startswith("cannot be written"):
+        if root == _recipe().synthetic_root() and error.what.startswith("cannot be written"):
             remedy = "free some space, or set HMOE_CACHE to a directory that can be written"
             raise CorpusError(error.where, error.what, remedy) from None
         raise
@@ -153,7 +155,7 @@ def _root(name: str, root: str | os.PathLike[str] | None) -> Path:
     kind = "CSV file" if name == "csv" else "directory"
     root = os.path.expanduser(root) if root else located(variable)
     if name == "synthetic":
-        return Path(root) if root else synthetic_root()
+        return Path(root) if root else _recipe().synthetic_root()
     if not root:
         raise CorpusError(f"corpus {name!r}", f"no {kind} given", f"give its root, or set {variable}")
     root = Path(root)
@@ -164,3 +166,8 @@ def _root(name: str, root: str | os.PathLike[str] | None) -> Path:
     if root.is_dir() == (name == "csv"):
         raise CorpusError(root, f"is not a {kind}", f"give the {kind} of the corpus {name}, or an archive of it")
     return root
+
+
+def _recipe() -> ModuleType:
+    """How the synthetic corpus is made, with Praat and filters: imported by whoever reads that corpus alone."""
+    return import_module("hmoe.corpora.synthetic")

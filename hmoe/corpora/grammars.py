@@ -11,9 +11,12 @@ import re
 from pathlib import PurePath
 
 from hmoe.base.errors import CorpusError
-from hmoe.corpora.labels import emotion
+from hmoe.corpora.labels import COMMON, emotion
 from hmoe.corpora.table import Misfit, PassedOver, Utterance
 
+VOICES = ("m1", "m3", "f2", "f4")  # of the synthetic corpus, eSpeak NG's of Mandarin: two male, two female
+SYNTHETIC_EMOTIONS = COMMON[:6]
+MARKER = "manifest.csv"  # in the folder of the synthetic corpus once it is whole
 EMODB = {
     "W": "anger",
     "L": "boredom",
@@ -35,6 +38,14 @@ SAVEE = {
 }
 CREMA_D = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"}
 ESD_SENTENCES = 350  # each said in five emotions; 0001 to 0010 speak Mandarin, 0011 to 0020 English
+
+
+def synthetic(path: PurePath) -> Utterance:
+    """`<voice>/<emotion>/<sentence>.wav`: `m1/anger/07.wav`."""
+    if len(path.parts) != 3 or path.parts[0] not in VOICES or path.parts[1] not in SYNTHETIC_EMOTIONS:
+        raise CorpusError(path, "not a file of the synthetic corpus", "remove it")
+    voice, emotion, sentence = path.parts[0], path.parts[1], path.stem
+    return Utterance(f"{voice}-{emotion}-{sentence}", voice, emotion, sentence)
 
 
 def emodb(path: PurePath) -> Utterance:

@@ -25,7 +25,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -42,15 +42,13 @@ from hmoe.base.errors import CorpusError
 from hmoe.base.files import DATA, cache_dir
 from hmoe.base.seeds import stable_seed
 from hmoe.corpora import audio, checking
-from hmoe.corpora.labels import COMMON
-from hmoe.corpora.table import Utterance, scan, tabulate
+from hmoe.corpora.grammars import MARKER, VOICES, synthetic
+from hmoe.corpora.grammars import SYNTHETIC_EMOTIONS as EMOTIONS
+from hmoe.corpora.table import scan, tabulate
 
-VOICES = ("m1", "m3", "f2", "f4")  # eSpeak NG's variants of Mandarin: two male, two female
-EMOTIONS = COMMON[:6]
 RATE = 16_000  # Hz
 PITCH_RANGE = (60, 500)  # Hz, as far as Praat looks and as far as we go
 LEVEL = 0.06  # root mean square of a neutral utterance
-MARKER = "manifest.csv"  # in the corpus's directory once it is whole
 
 
 class Cues(NamedTuple):
@@ -92,14 +90,6 @@ def synthetic_root() -> Path:
 def sentences() -> list[str]:
     """50 everyday sentences in Mandarin, of no emotion in themselves."""
     return (DATA / "sentences.txt").read_text("utf-8").split()
-
-
-def grammar(path: PurePath) -> Utterance:
-    """`<voice>/<emotion>/<sentence>.wav`: `m1/anger/07.wav`."""
-    if len(path.parts) != 3 or path.parts[0] not in VOICES or path.parts[1] not in EMOTIONS:
-        raise CorpusError(path, "not a file of the synthetic corpus", "remove it")
-    voice, emotion, sentence = path.parts[0], path.parts[1], path.stem
-    return Utterance(f"{voice}-{emotion}-{sentence}", voice, emotion, sentence)
 
 
 def make(root: Path, texts: list[str] | None = None) -> None:
@@ -215,7 +205,7 @@ def _make(root: Path, texts: list[str]) -> None:
                 target = root / voice / emotion / f"{number}.wav"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(audio.encode(samples, RATE))
-    corpus = tabulate("synthetic", root, scan(root, grammar))
+    corpus = tabulate("synthetic", root, scan(root, synthetic))
     (root / MARKER).write_text(checking.manifest(corpus))
 
 
