@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
 from hmoe.base.errors import ConfigError
 from hmoe.scan import (
@@ -117,6 +118,31 @@ def test_half_precision_keeps_its_state_in_float32() -> None:
     assert last.dtype == torch.float32
     torch.testing.assert_close(last, exact_last, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(y, exact.bfloat16(), rtol=2**-7, atol=1e-3)
+
+
+@pytest.mark.parametrize("implementation", ["cpu", "reference"])
+def test_a_step_of_zero_keeps_the_state_to_the_bit(implementation: str) -> None:
+    made = {name: arguments(1, 3, 2000, 20)[name].detach() for name in ["u", "delta", "A", "B", "C"]}
+    made["delta"][...] = 0
+    made["delta"][..., 0] = 1
+    kept = made["u"][:, :, :1] * made["B"].mT[:, :1]  # exp(delta A) of the first step has nothing to act on
+    last = selective_scan(**made, return_last_state=True, implementation=implementation)[1]
+    assert torch.equal(last, kept)
+
+
+@pytest.mark.parametrize(("constant", "share"), [(True, 0.5), (False, 1.2)])
+@pytest.mark.parametrize("rate", [1e-4, 1e-2])
+def test_a_slow_decay_is_as_slow_as_it_should_be(rate: float, constant: bool, share: float) -> None:
+    """exp(delta A), rounded near 1, is wrong by the same amount at each step of a constant size: that adds up."""
+    made = {name: arguments(1, 4, 6000, 3)[name].detach() for name in ["u", "delta", "A", "B", "C"]}
+    made["A"] = -rate * torch.linspace(0.5, 1.5, 12).reshape(4, 3)
+    made["delta"] = torch.full((1, 4, 6000), 0.7) if constant else made["delta"].abs()
+    exact = selective_scan(**{name: made[name].double() for name in made}, implementation="reference")
+
+    def error(y: Tensor) -> float:
+        return ((y - exact).norm() / exact.norm()).item()
+
+    assert error(selective_scan(**made)) <= share * error(mamba_selective_scan(*made.values()))
 
 
 def test_optional_arguments_are_what_their_absence_means() -> None:

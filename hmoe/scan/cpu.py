@@ -18,8 +18,8 @@ pass runs the recurrence again, keeps h and exp(delta A) of one channel for each
     w_t = g_t exp(delta_t A) h_{t-1}                    the gradient of delta_t A
     dA = sum over b, t of w_t delta_t                   ddelta_t = sum over n of w_t A + g_t B_t u_t
 
-Threads share out utterances (and, where those are few, groups of channels) in a way that depends on shapes alone, and
-each sum is taken in a fixed order: any number of threads gives the same bits.
+Threads share out slots of utterances (and, where those are few, groups of channels) in a way that depends on shapes
+alone, and each sum is taken in a fixed order: any number of threads gives the same bits.
 
 Why numba: a C++ extension would need a compiler on the reader's machine. `hmoe bench scan` measures this file beside a
 C loop built by gcc (`results/bench/scan.csv`). LLVM vectorises an inner loop only if it can prove that its arrays do
@@ -45,8 +45,7 @@ LOG2E, LN2 = math.log2(math.e), math.log(2)
 # Sums may be reordered so that they vectorise. Never "nnan" or "ninf": not-a-number must come through.
 FASTMATH = {"contract", "reassoc", "arcp", "nsz", "afn"}
 
-# 2^f = 1 + f q(f) for |f| <= 1/2, relative error 1e-7: q through the Chebyshev nodes, highest power last. In this form
-# 2^0 is 1 exactly, and a slow decay is as slow as it should be.
+# 2^f = 1 + f q(f) for |f| <= 1/2, relative error 1e-7: q through the Chebyshev nodes, lowest power first.
 Q0, Q1, Q2, Q3, Q4 = (
     np.float32(c)
     for c in np.polynomial.Chebyshev.interpolate(lambda f: np.expm1(f * LN2) / f, 4, domain=[-0.5, 0.5 + 1e-9])
@@ -54,67 +53,89 @@ Q0, Q1, Q2, Q3, Q4 = (
     .coef
 )
 # Adding 1.5 * 2^23 to a float32 leaves the nearest integer in its lowest bits.
-ROUND, LOWEST, HIGHEST, ONE = np.float32(1.5 * 2**23), np.float32(-126), np.float32(128), np.float32(1)
-EXPONENT = np.int32(23)  # where the exponent's bits begin
+ROUND, LOWEST, HIGHEST = np.float32(1.5 * 2**23), np.float32(-126), np.float32(128)
+EXPONENT, UNIT = np.int32(23), np.int32(0x3F800000)  # where the exponent's bits begin; the bits of 1
+MODERATE = 126  # |x| below which 2^x needs no care
 
 
-def exp2(x: float) -> float:
-    """2^x; in float32 without a branch or a call, so that LLVM computes 8 or 16 at once."""
-    return 2.0**x
+@njit(fastmath={"contract"})  # alone: under "reassoc" (x + ROUND) - ROUND would be x
+def _moderate(x):
+    rounded = np.float32(x + ROUND)
+    f = x - (rounded - ROUND)
+    scale = np.int32((rounded.view(np.int32) << EXPONENT) + UNIT).view(np.float32)
+    return scale, f * ((((Q4 * f + Q3) * f + Q2) * f + Q1) * f + Q0)
 
 
-# "contract" alone: under "reassoc" (x + ROUND) - ROUND would be x.
-@overload(exp2, jit_options={"fastmath": {"contract"}})
-def _exp2(x):
-    if x != types.float32:
-        return lambda x: math.exp(x * LN2)
+@njit(fastmath={"contract"})
+def _any(x):
+    x = LOWEST if x < LOWEST else x  # comparisons that are false for not-a-number, which thus stays
+    return _moderate(HIGHEST if x > HIGHEST else x)
 
-    def polynomial(x):
-        x = LOWEST if x < LOWEST else x  # comparisons that are false for not-a-number, which thus stays
-        x = HIGHEST if x > HIGHEST else x
-        rounded = np.float32(x + ROUND)
-        f = x - (rounded - ROUND)
-        power = np.float32(((((Q4 * f + Q3) * f + Q2) * f + Q1) * f + Q0) * f + ONE)
-        # times 2^k: the k in the lowest bits of `rounded` is added to the exponent's
-        return np.int32(power.view(np.int32) + (rounded.view(np.int32) << EXPONENT)).view(np.float32)
 
-    return polynomial
+@njit
+def _double(x):
+    return math.exp(x * LN2), x * 0
+
+
+def power(x: float) -> tuple[float, float]:
+    """2^x as (s, r) with 2^x = s (1 + r). In float32 r is exact to its last bits, and 0 at x = 0.
+
+    Then s (h + r h) decays as slowly as it should: 2^x itself would be rounded to a multiple of 6e-8 near 1, the same
+    at each step, which a long sequence adds up. No branch, no call: LLVM computes 8 or 16 at once.
+    """
+
+
+def power_moderate(x: float) -> tuple[float, float]:
+    """`power` where |x| < `MODERATE`."""
+
+
+overload(power)(lambda x: (lambda x: _any(x)) if x == types.float32 else (lambda x: _double(x)))
+overload(power_moderate)(lambda x: (lambda x: _moderate(x)) if x == types.float32 else (lambda x: _double(x)))
 
 
 def _forward(S: int) -> Callable:
-    """The kernel for blocks of `S` states. Records hold B and C of a step; `own` holds A and h of a channel."""
+    """The kernel for blocks of `S` states. Records hold B and C of a step; `own` A and h of a channel."""
     C_T, RECORD = S, 2 * S
     H = S
 
-    def forward(u, delta, A, B, C, y, last, groups, first, end):
-        """Items `first` to `end`: item i is group i % groups of the channels of utterance i // groups."""
-        L, (D, N) = u.shape[2], A.shape
+    def forward(u, delta, A, reach, B, C, y, last, slots, groups, first, end):
+        """Items `first` to `end`: item i is slot i // groups of the utterances, group i % groups of the channels."""
+        (batch, _, L), (D, N) = u.shape, A.shape
         zero = u.dtype.type(0)
-        record, own = np.zeros(L * RECORD, u.dtype), np.zeros(2 * S, u.dtype)
+        record, own = np.empty(L * RECORD, u.dtype), np.empty(2 * S, u.dtype)
         for item in range(first, end):
-            b, group = item // groups, item % groups
-            for block in range(0, N, S):
-                states = min(S, N - block)
-                record[:] = zero  # beyond the last state A, B and C are zero
-                for t in range(L):
-                    for j in range(states):
-                        record[t * RECORD + j] = B[b, block + j, t]
-                        record[t * RECORD + C_T + j] = C[b, block + j, t]
-                for d in range(D * group // groups, D * (group + 1) // groups):
-                    own[:] = zero
-                    for j in range(states):
-                        own[j] = A[d, block + j]
+            slot, group = item // groups, item % groups
+            for b in range(batch * slot // slots, batch * (slot + 1) // slots):
+                for block in range(0, N, S):
+                    states = min(S, N - block)
+                    record[:] = zero  # beyond the last state A, B and C are zero
                     for t in range(L):
-                        r = record[t * RECORD : (t + 1) * RECORD]
-                        step = delta[b, d, t]
-                        x, y_t = step * u[b, d, t], zero
-                        for j in range(S):
-                            h_t = exp2(step * own[j]) * own[H + j] + x * r[j]
-                            own[H + j] = h_t
-                            y_t += h_t * r[C_T + j]
-                        y[b, d, t] = y_t if block == 0 else y[b, d, t] + y_t
-                    for j in range(states):
-                        last[b, d, block + j] = own[H + j]
+                        for j in range(states):
+                            record[t * RECORD + j] = B[b, block + j, t]
+                            record[t * RECORD + C_T + j] = C[b, block + j, t]
+                    for d in range(D * group // groups, D * (group + 1) // groups):
+                        own[:] = zero
+                        for j in range(states):
+                            own[j] = A[d, block + j]
+                        for t in range(L):
+                            r = record[t * RECORD : (t + 1) * RECORD]
+                            step = delta[b, d, t]
+                            x, y_t = step * u[b, d, t], zero
+                            if abs(step) * reach[d] < MODERATE:
+                                for j in range(S):
+                                    scale, rest = power_moderate(step * own[j])
+                                    h_t = scale * (own[H + j] + rest * own[H + j]) + x * r[j]
+                                    own[H + j] = h_t
+                                    y_t += h_t * r[C_T + j]
+                            else:
+                                for j in range(S):
+                                    scale, rest = power(step * own[j])
+                                    h_t = scale * (own[H + j] + rest * own[H + j]) + x * r[j]
+                                    own[H + j] = h_t
+                                    y_t += h_t * r[C_T + j]
+                            y[b, d, t] = y_t if block == 0 else y[b, d, t] + y_t
+                        for j in range(states):
+                            last[b, d, block + j] = own[H + j]
 
     return forward
 
@@ -127,65 +148,75 @@ def _backward(S: int) -> Callable:
     C_T, DB, DC, DECAY, H, RECORD = S, 2 * S, 3 * S, 4 * S, 5 * S, 6 * S
     G, DA = S, 2 * S
 
-    def backward(dy, dlast, u, delta, A, B, C, du, ddelta, dA, dB, dC, groups, first, end):
-        L, (D, N) = u.shape[2], A.shape
+    def backward(dy, dlast, u, delta, A, reach, B, C, du, ddelta, dA, dB, dC, slots, groups, first, end):
+        (batch, _, L), (D, N) = u.shape, A.shape
         zero, ln2 = u.dtype.type(0), u.dtype.type(LN2)
-        record, own = np.zeros((L + 1) * RECORD, u.dtype), np.zeros(3 * S, u.dtype)
+        record, own = np.empty((L + 1) * RECORD, u.dtype), np.empty(3 * S, u.dtype)
         for item in range(first, end):
-            b, group = item // groups, item % groups
-            for block in range(0, N, S):
-                states = min(S, N - block)
-                record[:] = zero
-                for t in range(L):
-                    for j in range(states):
-                        record[(t + 1) * RECORD + j] = B[b, block + j, t]
-                        record[(t + 1) * RECORD + C_T + j] = C[b, block + j, t]
-                for d in range(D * group // groups, D * (group + 1) // groups):
-                    own[:] = zero
-                    for j in range(states):
-                        own[j] = A[d, block + j]
-                        own[G + j] = dlast[b, d, block + j]
+            slot, group = item // groups, item % groups
+            for b in range(batch * slot // slots, batch * (slot + 1) // slots):
+                for block in range(0, N, S):
+                    states = min(S, N - block)
+                    record[:] = zero
                     for t in range(L):
-                        r = record[t * RECORD : (t + 2) * RECORD]  # the step before, this step
-                        step, dy_t = delta[b, d, t], dy[b, d, t]
-                        x = step * u[b, d, t]
-                        for j in range(S):
-                            decay = exp2(step * own[j])
-                            h_t = decay * r[H + j] + x * r[RECORD + j]
-                            r[RECORD + DECAY + j] = decay
-                            r[RECORD + H + j] = h_t
-                            r[RECORD + DC + j] += dy_t * h_t
-                    for t in range(L - 1, -1, -1):
-                        r = record[t * RECORD : (t + 2) * RECORD]
-                        step, dy_t, u_t = delta[b, d, t], dy[b, d, t], u[b, d, t]
-                        x, sum_b, sum_a = step * u_t, zero, zero
-                        for j in range(S):
-                            g = own[G + j] + dy_t * r[RECORD + C_T + j]
-                            r[RECORD + DB + j] += g * x
-                            sum_b += g * r[RECORD + j]
-                            g *= r[RECORD + DECAY + j]
-                            own[G + j] = g
-                            w = g * r[H + j]
-                            sum_a += w * own[j]
-                            own[DA + j] += w * step
-                        du_t, ddelta_t = sum_b * step, sum_b * u_t + sum_a * ln2
-                        du[b, d, t] = du_t if block == 0 else du[b, d, t] + du_t
-                        ddelta[b, d, t] = ddelta_t if block == 0 else ddelta[b, d, t] + ddelta_t
-                    for j in range(states):
-                        dA[b, d, block + j] = own[DA + j]
-                for t in range(L):
-                    for j in range(states):
-                        dB[group, b, block + j, t] = record[(t + 1) * RECORD + DB + j]
-                        dC[group, b, block + j, t] = record[(t + 1) * RECORD + DC + j]
+                        for j in range(states):
+                            record[(t + 1) * RECORD + j] = B[b, block + j, t]
+                            record[(t + 1) * RECORD + C_T + j] = C[b, block + j, t]
+                    for d in range(D * group // groups, D * (group + 1) // groups):
+                        own[:] = zero
+                        for j in range(states):
+                            own[j] = A[d, block + j]
+                            own[DA + j] = dA[slot, d, block + j]
+                            own[G + j] = dlast[b, d, block + j]
+                        for t in range(L):
+                            r = record[t * RECORD : (t + 2) * RECORD]  # the step before, this step
+                            step, dy_t = delta[b, d, t], dy[b, d, t]
+                            x = step * u[b, d, t]
+                            if abs(step) * reach[d] < MODERATE:
+                                for j in range(S):
+                                    scale, rest = power_moderate(step * own[j])
+                                    h_t = scale * (r[H + j] + rest * r[H + j]) + x * r[RECORD + j]
+                                    r[RECORD + DECAY + j] = scale + scale * rest
+                                    r[RECORD + H + j] = h_t
+                                    r[RECORD + DC + j] += dy_t * h_t
+                            else:
+                                for j in range(S):
+                                    scale, rest = power(step * own[j])
+                                    h_t = scale * (r[H + j] + rest * r[H + j]) + x * r[RECORD + j]
+                                    r[RECORD + DECAY + j] = scale + scale * rest
+                                    r[RECORD + H + j] = h_t
+                                    r[RECORD + DC + j] += dy_t * h_t
+                        for t in range(L - 1, -1, -1):
+                            r = record[t * RECORD : (t + 2) * RECORD]
+                            step, dy_t, u_t = delta[b, d, t], dy[b, d, t], u[b, d, t]
+                            x, sum_b, sum_a = step * u_t, zero, zero
+                            for j in range(S):
+                                g = own[G + j] + dy_t * r[RECORD + C_T + j]
+                                r[RECORD + DB + j] += g * x
+                                sum_b += g * r[RECORD + j]
+                                g *= r[RECORD + DECAY + j]
+                                own[G + j] = g
+                                w = g * r[H + j]
+                                sum_a += w * own[j]
+                                own[DA + j] += w * step
+                            du_t, ddelta_t = sum_b * step, sum_b * u_t + sum_a * ln2
+                            du[b, d, t] = du_t if block == 0 else du[b, d, t] + du_t
+                            ddelta[b, d, t] = ddelta_t if block == 0 else ddelta[b, d, t] + ddelta_t
+                        for j in range(states):
+                            dA[slot, d, block + j] = own[DA + j]
+                    for t in range(L):
+                        for j in range(states):
+                            dB[group, b, block + j, t] = record[(t + 1) * RECORD + DB + j]
+                            dC[group, b, block + j, t] = record[(t + 1) * RECORD + DC + j]
 
     return backward
 
 
 @functools.cache
-def _compiled(kernel: Callable, S: int, arrays: tuple[str, ...], dtype: torch.dtype) -> Callable:
-    """`kernel` for one width of block, one float type and any strides: few variants to compile and to cache."""
+def _compiled(kernel: Callable, S: int, arrays: tuple[tuple[int, str], ...], dtype: torch.dtype) -> Callable:
+    """`kernel` for one width of block, one float type, and the rank and layout of each array."""
     number = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
-    signature = types.void(*(types.Array(number, int(rank), "A") for rank in arrays), *[types.int64] * 3)
+    signature = types.void(*(types.Array(number, *array) for array in arrays), *[types.int64] * 4)
     options = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
     try:
         return njit([signature], cache=True, **options)(kernel(S))
@@ -199,17 +230,20 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="hmoe-scan")
 
 
-def _run(kernel: Callable, N: int, tensors: list[Tensor], groups: int) -> None:
-    """Share the items of `kernel` among as many threads as PyTorch would use; it computes without the GIL."""
-    items = tensors[0].shape[0] * groups
+def _run(kernel: Callable, layouts: str, tensors: list[Tensor], N: int, slots: int, groups: int) -> None:
+    """Share the items of `kernel` among as many threads as PyTorch would use; it computes without the GIL.
+
+    `layouts`: a letter for each tensor, "C" for one that is contiguous, "A" for any strides: few variants to compile.
+    """
+    items = slots * groups
     arrays = [tensor.detach().numpy() for tensor in tensors]
-    run = _compiled(kernel, _width(N), tuple(str(array.ndim) for array in arrays), tensors[0].dtype)
+    kinds = tuple((array.ndim, layout) for array, layout in zip(arrays, layouts, strict=True))
+    run = _compiled(kernel, _width(N), kinds, tensors[0].dtype)
     threads = min(torch.get_num_threads(), items)
     if threads == 1:
-        return run(*arrays, groups, 0, items)
-    parts = min(4 * threads, items)  # more than threads, so that a thread that is held up leaves work to the others
-    edges = [items * part // parts for part in range(parts + 1)]
-    list(_pool(os.getpid(), threads).map(lambda i: run(*arrays, groups, edges[i], edges[i + 1]), range(parts)))
+        return run(*arrays, slots, groups, 0, items)
+    # An item at a time, so that a thread that is held up leaves work to the others.
+    list(_pool(os.getpid(), threads).map(lambda i: run(*arrays, slots, groups, i, i + 1), range(items)))
 
 
 def _width(N: int) -> int:
@@ -217,9 +251,10 @@ def _width(N: int) -> int:
     return min(256, max(16, 1 << (N - 1).bit_length()))
 
 
-def _groups(B: int, D: int) -> int:
-    """Into how many groups to deal the channels of an utterance: 8 items or more, of 32 channels or so."""
-    return min(math.ceil(8 / B), math.ceil(D / 32))
+def _shares(B: int, D: int) -> tuple[int, int]:
+    """Into how many slots to deal the utterances, and into how many groups the channels, of 32 or more."""
+    slots = min(B, 16)
+    return slots, min(math.ceil(8 / slots), math.ceil(D / 32))
 
 
 def kept_shape(u: torch.Size, A: torch.Size) -> tuple[int, ...]:
@@ -230,7 +265,9 @@ def kept_shape(u: torch.Size, A: torch.Size) -> tuple[int, ...]:
 def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`y` (B, D, L), the last state (B, D, N), and nothing kept for the backward pass. All of one float type."""
     y, last = torch.empty_like(u), u.new_empty(u.shape[0], *A.shape)  # `y` in memory as `u`, so that no copy is made
-    _run(_forward, A.shape[1], [u, delta, A * LOG2E, B, C, y, last], _groups(*u.shape[:2]))
+    a = (A * LOG2E).contiguous()
+    tensors = [u, delta, a, a.abs().amax(dim=1), B, C, y, last]
+    _run(_forward, "AACCAAAC", tensors, A.shape[1], *_shares(*u.shape[:2]))
     return y, last, u.new_empty(kept_shape(u.shape, A.shape))
 
 
@@ -238,9 +275,12 @@ def backward(
     dy: Tensor, dlast: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, kept: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of `u`, `delta`, `A`, `B`, `C`."""
-    groups = _groups(*u.shape[:2])
+    slots, groups = _shares(*u.shape[:2])
     du, ddelta = torch.empty_like(u), torch.empty_like(delta)
-    dA = u.new_empty(u.shape[0], *A.shape)
+    dA = u.new_zeros(slots, *A.shape)
     dB, dC = (torch.empty_like(tensor.expand(groups, *tensor.shape)) for tensor in (B, C))
-    _run(_backward, A.shape[1], [dy, dlast, u, delta, A * LOG2E, B, C, du, ddelta, dA, dB, dC], groups)
-    return du, ddelta, dA.sum(dim=0), dB.sum(dim=0), dC.sum(dim=0)
+    a = (A * LOG2E).contiguous()
+    tensors = [dy, dlast, u, delta, a, a.abs().amax(dim=1), B, C, du, ddelta, dA, dB, dC]
+    _run(_backward, "AAAACCAAAACAA", tensors, A.shape[1], slots, groups)
+    dB, dC = (made[0] if groups == 1 else made.sum(dim=0) for made in (dB, dC))
+    return du, ddelta, dA.sum(dim=0), dB, dC
