@@ -31,7 +31,7 @@ class Standardise(nn.Module):
         self.register_buffer("columns", columns, persistent=False)
 
     def fit(self, mean: Tensor, deviation: Tensor) -> None:
-        """`mean`, `deviation` (D,); a dimension that never moves is left as it is."""
+        """`mean`, `deviation` (D,); a dimension that never moves is centred and not scaled."""
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 

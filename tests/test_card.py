@@ -35,7 +35,9 @@ def about(store: Store, config: Config) -> dict[str, object]:
 
 def test_the_note_has_the_recorded_accuracy_on_new_speakers(store: Store) -> None:
     said = card.note(about(store, Config()), EMOTIONS)
-    assert said.startswith("Trained on 4 actors of casia; across speakers it is right about 35 % of the time (35.0 [")
+    assert said.startswith(
+        "Trained on 4 actors of casia; across speakers it is right about 35 % of the time: 35.0 (20.0,"
+    )
     assert "4 trials, results/casia/protocols.csv; chance is 16.7 %" in said
     assert "\n" not in said
 

@@ -1,17 +1,30 @@
-"""Metrics against scikit-learn, scipy and sums by hand."""
+"""Metrics against scikit-learn and sums by hand; intervals against how often they cover what they should."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from hmoe.study.metrics import Estimate, difference, holm, interval, mcnemar, paired_test, scores
+from hmoe.study import metrics
+from hmoe.study.metrics import (
+    UNKNOWN,
+    Estimate,
+    equivalent,
+    estimate,
+    holm,
+    pooled,
+    profile,
+    pseudo_values,
+    replication,
+    scores,
+)
 
 EMOTIONS = ("anger", "sadness", "happiness")
 
@@ -46,84 +59,118 @@ def test_a_class_never_predicted_has_precision_zero_without_a_warning() -> None:
     assert scores(np.array([0, 1, 2]), np.array([0, 0, 0]), EMOTIONS)["precision"] == pytest.approx(100 / 9)
 
 
-def test_the_interval_is_nadeau_and_bengios_by_hand() -> None:
-    values = np.array([80.0, 84, 82, 86, 83])
-    estimate = interval(values, test_share=0.25)
-    assert estimate.mean == pytest.approx(83)
-    half = 2.7764451051977987 * math.sqrt((1 / 5 + 1 / 4) * 5)  # t of 4 degrees, (9 + 1 + 1 + 9 + 0) / 4
-    assert (estimate.low, estimate.high) == pytest.approx((83 - half, 83 + half))
-    assert estimate.n == 5
-    uncorrected = stats.t.interval(0.95, 4, 83, stats.sem(values))
-    assert interval(values, 0).low == pytest.approx(uncorrected[0])
+def test_pseudo_values_are_the_jackknifes() -> None:
+    rng = np.random.default_rng(1)
+    y, y_hat = np.repeat([0, 1, 2], 20), rng.integers(0, 3, 60)
+    found = pseudo_values(y, y_hat, 3)
+    assert found["accuracy"] == pytest.approx(100.0 * (y == y_hat))
+    for metric in ("precision", "f1", "uar"):
+        without = [scores(np.delete(y, i), np.delete(y_hat, i), EMOTIONS)[metric] for i in range(60)]
+        by_hand = 60 * scores(y, y_hat, EMOTIONS)[metric] - 59 * np.array(without)
+        assert found[metric] == pytest.approx(by_hand)
+    # The variance of a class accuracy is the binomial one of that class alone.
+    error = math.sqrt(found["classes"][:, 0].var(ddof=1) / 60)
+    p = np.mean(y_hat[:20] == 0)
+    assert error == pytest.approx(100 * math.sqrt(p * (1 - p) / 20), rel=0.05)
 
 
-def test_an_interval_leaves_out_what_is_missing_and_needs_two_trials() -> None:
-    assert interval(np.array([80, np.nan, 84]), 0.25) == interval(np.array([80, 84]), 0.25)
-    one = interval(np.array([80.0]), 0.25)
-    assert (one.mean, one.n) == (80, 1)
-    assert math.isnan(one.low)
-    assert not one.holds(80)
-    assert interval(np.array([]), 0.25).n == 0
+def test_an_interval_adds_what_utterances_and_what_partitions_contribute() -> None:
+    units = np.array([100.0, 100, 0, 100, 50])
+    found = estimate(units, 4.0, 10)
+    error = math.sqrt(units.var(ddof=1) / 5 + 4)
+    assert (found.mean, found.n, found.error) == (70, 10, pytest.approx(error))
+    assert (found.low, found.high) == pytest.approx((70 - 1.959964 * error, 70 + 1.959964 * error))
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(70 / error))
+    assert found.detectable == pytest.approx((1.959964 + 0.841621) * error)
 
 
-def test_an_estimate_prints_and_holds_what_lies_inside() -> None:
-    estimate = Estimate(83.04, 80.0, 86.08, 5)
-    assert str(estimate) == "83.0 [80.0, 86.1]"
-    assert [estimate.holds(value) for value in (79.9, 80.0, 83, 86.08, 86.1)] == [False, True, True, True, False]
+def test_without_partitions_to_judge_by_there_is_no_interval() -> None:
+    found = estimate(np.array([100.0, 0, 100]), math.nan, 2)
+    assert found.mean == pytest.approx(200 / 3) and math.isnan(found.low) and not found.holds(66)
+    assert estimate(np.array([]), 1.0, 0).n == 0
 
 
-def test_intervals_cover_the_mean_as_often_as_they_claim() -> None:
-    # 15 independent trials: without correction coverage is exact; correlated ones of 4:1 splits need the correction.
+def test_what_a_split_moves_is_the_rows_own_from_three_seeds_on_and_pooled_below() -> None:
+    assert metrics.split_variance(np.array([80.0, 82, 84]), 9.0) == pytest.approx(4 / 3)
+    assert metrics.split_variance(np.array([80.0, 84]), 3.0) == pytest.approx(9 / 2)
+    assert math.isnan(metrics.split_variance(np.array([80.0]), math.nan))
+
+
+def test_deviations_are_pooled_over_rows_that_have_three_seeds() -> None:
+    def means(*accuracy: float) -> pd.DataFrame:
+        return pd.DataFrame({"accuracy": accuracy, "f1": np.multiply(accuracy, 2)}, list("012")[: len(accuracy)])
+
+    found = pooled([means(80, 82, 84), means(50, 50, 50), means(70), means(10, 90)], ["accuracy", "f1"])
+    assert found.freedom == 4
+    assert found.deviation() == pytest.approx(math.sqrt(8 / 4)) and found.deviation("f1") == pytest.approx(math.sqrt(8))
+    assert found.paired == pytest.approx(2)  # 30, 32, 34
+    assert pooled([means(70), means(10, 90)], ["accuracy"]) is UNKNOWN
+
+
+def test_intervals_cover_another_corpus_as_often_as_they_claim() -> None:
+    # An utterance is recognised with a probability of its own; a partition moves all of them together.
+    rng, hits = np.random.default_rng(0), []
+    for _ in range(400):
+        p = rng.beta(8, 2, 300)
+        seeds = np.array([100.0 * (rng.random(300) < np.clip(p + rng.normal(0, 0.02), 0, 1)) for _ in range(3)]).T
+        hits.append(estimate(seeds.mean(1), metrics.split_variance(seeds.mean(0), math.nan), 15).holds(80))
+    assert 0.92 < np.mean(hits) <= 0.99
+
+
+def test_a_replication_stays_in_its_interval_as_often_as_it_claims() -> None:
     rng = np.random.default_rng(0)
-    independent = [interval(rng.normal(80, 3, 15), 0).holds(80) for _ in range(1000)]
-    assert 0.93 < np.mean(independent) < 0.97
-    rho = 0.2  # n_test / (n_test + n_train), the correlation that Nadeau and Bengio suppose
-    shared = rng.normal(0, 3 * rho**0.5, (1000, 1))
-    correlated = 80 + shared + rng.normal(0, 3 * (1 - rho) ** 0.5, (1000, 15))
-    assert 0.93 < np.mean([interval(values, 0.25).holds(80) for values in correlated]) < 0.97
-    assert np.mean([interval(values, 0).holds(80) for values in correlated]) < 0.8
+    inside, same = [], []
+    for _ in range(1000):
+        ours, printed = rng.normal(80, 0.9, 3).mean(), rng.normal(80, 0.9)
+        deviation = 0.9 * math.sqrt(stats.chi2.rvs(20, random_state=rng) / 20)
+        apart = replication(ours, 3, printed, deviation, 20)
+        inside.append(apart.holds(0))
+        far = replication(ours + 2.5, 3, printed, deviation, 20)  # just not equivalent
+        same.append(equivalent(far, 2.5, 20))
+    assert 0.93 < np.mean(inside) < 0.97
+    assert np.mean(same) < 0.07
 
 
-def test_the_paired_test_is_a_t_test_where_nothing_is_corrected_and_milder_where_something_is() -> None:
-    a, b = np.array([80.0, 84, 82, 86, 83]), np.array([79.0, 82, 82, 83, 81])
-    assert paired_test(a, b, 0) == pytest.approx(stats.ttest_rel(a, b).pvalue)
-    t = 1.6 / math.sqrt((1 / 5 + 1 / 4) * 1.3)  # differences 1 2 0 3 2: variance (.36 + .16 + 2.56 + 1.96 + .16) / 4
-    assert paired_test(a, b, 0.25) == pytest.approx(2 * stats.t.sf(t, 4))
-    assert paired_test(a, b, 0.25) == pytest.approx(paired_test(b, a, 0.25))
+def test_equivalence_needs_an_interval_inside_the_margin() -> None:
+    apart = replication(80.0, 3, 79.9, 0.9, 50)
+    assert equivalent(apart, 2.5, 50) and not equivalent(apart, 1.0, 50)
+    assert not equivalent(replication(82.0, 3, 79.9, 0.9, 50), 2.5, 50)
+    assert not equivalent(replication(80.0, 3, 79.9, math.nan, 0), 2.5, 0)
 
 
-def test_a_difference_of_means_is_welchs_where_nothing_is_corrected_and_wider_where_something_is() -> None:
-    a, b = np.array([80.0, 84, 82, 86, 83]), np.array([30.0, 41, 25, 36])
-    known, voices = difference(a, 0, b, 0), stats.ttest_ind(a, b, equal_var=False).confidence_interval()
-    assert (known.mean, known.low, known.high) == pytest.approx((50, voices.low, voices.high))
-    assert known.n == 4
-    corrected = difference(a, 0.25, b, 0.25)
-    assert corrected.low < known.low
-    mirrored = difference(b, 0.25, a, 0.25)
-    assert (mirrored.low, mirrored.high) == pytest.approx((-corrected.high, -corrected.low))
-    assert math.isnan(difference(a, 0.25, b[:1], 0.25).low)
-    assert difference(a[:1].repeat(3), 0.25, a[:1].repeat(2), 0.25) == Estimate(0, 0, 0, 2)
+def test_a_profile_of_classes_is_hotellings() -> None:
+    rng, covariance = np.random.default_rng(0), np.array([[4.0, -1, 0], [-1, 4, 0], [0, 0, 1]])
+    rejected = []
+    for _ in range(1000):
+        known = np.cov(rng.multivariate_normal(np.zeros(3), covariance, 31).T)
+        ours = rng.multivariate_normal([80, 70, 60], covariance, 3).mean(0)
+        rejected.append(profile(ours, rng.multivariate_normal([80, 70, 60], covariance), 3, known, 30) < 0.05)
+    assert 0.03 < np.mean(rejected) < 0.075
+    assert profile(np.array([80, 70, 60]), np.array([70, 80, 60]), 3, covariance, 30) < 0.001
+    assert math.isnan(profile(np.array([80, 70, 60]), np.array([70, 80, 60]), 3, covariance, 5))
 
 
-def test_a_difference_is_written_with_its_sign() -> None:
+def test_an_estimate_prints_its_interval_or_its_speakers() -> None:
+    found = Estimate(83.04, 80.0, 86.08, 5)
+    assert str(found) == "83.0 [80.0, 86.1]"
+    assert [found.holds(value) for value in (79.9, 80.0, 83, 86.08, 86.1)] == [False, True, True, True, False]
     assert Estimate(1.24, -0.31, 2.7, 5).signed() == "+1.2 [−0.3, +2.7]"
     assert Estimate(1.24, -0.31, 2.7, 5).signed(0) == "+1 [−0, +3]"
     assert Estimate(-2, math.nan, math.nan, 1).signed() == "−2.0"
+    speakers = Estimate(50.0, 45, 55, 4, parts={"a": 73.0, "b": 43.0, "c": 50.0, "d": 34.0})
+    assert str(speakers) == "50.0 (73.0, 43.0, 50.0, 34.0)"
+    assert speakers.signed() == "+50.0 (+73.0, +43.0, +50.0, +34.0)"
+    many = Estimate(50.0, 45, 55, 24, parts={str(k): 30.0 + k for k in range(24)})
+    assert str(many) == "50.0 (30.0 to 53.0, 24 speakers)"
 
 
-def test_equal_differences_are_certain() -> None:
-    a = np.array([80.0, 84, 82])
-    assert paired_test(a, a, 0.25) == 1.0
-    assert paired_test(a, a - 1, 0.25) == 0.0
+def test_an_interval_ends_where_percentages_end() -> None:
+    assert Estimate(98, 95, 101, 5).within(0, 100) == Estimate(98, 95, 100, 5)
 
 
-def test_mcnemar_is_a_sign_test_on_the_disagreements() -> None:
-    a = np.array([True] * 10 + [False] * 90)
-    b = np.array([True] * 3 + [False] * 7 + [True] * 1 + [False] * 89)
-    # 7 against 1: 2 (C(8,0) + C(8,1)) / 2^8
-    assert mcnemar(a, b) == pytest.approx(2 * (1 + 8) / 256)
-    assert mcnemar(b, a) == pytest.approx(2 * (1 + 8) / 256)
-    assert mcnemar(a, a) == 1.0
+def test_chance_is_tested_utterance_by_utterance() -> None:
+    assert metrics.beyond_chance(327, 1200, 1 / 6) == stats.binom.sf(326, 1200, 1 / 6)
+    assert metrics.beyond_chance(200, 1200, 1 / 6) > 0.4
 
 
 def test_holm_by_hand() -> None:

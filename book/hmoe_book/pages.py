@@ -86,8 +86,8 @@ def strangers(store: Store) -> list[str]:
         return []
     said = "; ".join(f"{row.name.partition(',')[0]} {row.accuracy}" for row in new)
     return [
-        f"**A voice that the model never heard** (leave one speaker out; the paper tests known voices only; chance is "
-        f"16.7 %): {said}.",
+        "**An unseen speaker** (one speaker left out, in brackets each of the four; the paper tests seen speakers "
+        f"only; chance is 16.7 %): {said}.",
         "",
         report.provenance(store, audit, new),
         "",
@@ -107,14 +107,16 @@ def entries() -> list[dict[str, Any]]:
 
 
 def deviations(records: claims.Records) -> str:
-    """A section for each of `entries`, with the accuracies that are recorded of its effect."""
-    accuracy = {(name, row.name): row.accuracy for name, rows in records.found.items() for row in rows}
-    return "\n".join(_section(entry, accuracy) for entry in entries())
+    """A section for each of `entries`, with what is recorded of its effect."""
+    return "\n".join(_section(entry, records) for entry in entries())
 
 
-def _section(entry: dict[str, Any], accuracy: dict[tuple[str, str], report.Estimate]) -> str:
+def _section(entry: dict[str, Any], records: claims.Records) -> str:
+    """Measured: the accuracy of the first row, and how many points each other row has over it."""
     shown = [tuple(effect) for effect in entry.get("effect", [])]
-    measured = [f"{effect[1]} {accuracy[effect]}" for effect in shown if effect in accuracy]
+    first, *others = [row for effect in shown if (row := records.row(*effect))] or [None]
+    measured = [f"{first.name} {first.accuracy}"] if first else []
+    measured += [f"{row.name} {report.worth(row, first).signed()} points" for row in others]
     switches = [f"`{field}` = {_values(values)}" for field, values in entry.get("switches", {}).items()]
     parts = {
         "The problem": entry["problem"],

@@ -27,13 +27,17 @@ from hmoe_book.figures import COLOURS, INK
 
 
 def intervals(ax: Axes, names: Sequence[str], estimates: Sequence[Estimate], paper: Sequence[float]) -> None:
-    """A line a name: our mean with its 95 % interval, and the paper's number (NaN: none) as a diamond. In percent."""
+    """A line a name: our mean with its 95 % interval, or a dot for each speaker who was left out; and the paper's
+    number (NaN: none) as a diamond. In percent."""
     y = np.arange(len(names))
     means = np.array([estimate.mean for estimate in estimates])
     ends = np.array([[estimate.low, estimate.high] for estimate in estimates]).reshape(-1, 2).T
     # One trial has no interval: NaN ends draw nothing.
     ax.hlines(y, *ends, color=COLOURS[0], linewidth=6, alpha=0.45, label="95 % interval")
     ax.plot(means, y, "o", color=COLOURS[0], markersize=8, label="ours, mean")
+    for row, estimate in zip(y, estimates, strict=True):
+        if estimate.parts:  # speakers who were left out have no interval
+            ax.plot(list(estimate.parts.values()), [row] * len(estimate.parts), ".", color=COLOURS[0], alpha=0.6)
     if not np.isnan(paper).all():
         ax.plot(paper, y, "D", color=COLOURS[1], markersize=8, fillstyle="none", markeredgewidth=2, label="paper")
     ax.set_yticks(y, names)
@@ -72,6 +76,8 @@ def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
         y = protocols.index(protocol) + 0.8 * ((models.index(model) + 0.5) / len(models) - 0.5)
         ax.hlines(y, row.accuracy.low, row.accuracy.high, color=colour, linewidth=5, alpha=0.45)
         ax.plot(row.accuracy.mean, y, "o", color=colour, markersize=7, fillstyle=fill, markeredgewidth=2)
+        if row.accuracy.parts:
+            ax.plot(list(row.accuracy.parts.values()), [y] * len(row.accuracy.parts), ".", color=colour, alpha=0.6)
     for model, colour in zip(models, COLOURS, strict=False):
         ax.plot([], [], "o", color=colour, markersize=7, label=model)
     if any(len(row.trials) < whole[parts[row.name][1]] for row in found):

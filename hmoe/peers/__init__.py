@@ -31,6 +31,7 @@ MODELS: dict[str, Builder] = {
     "svm": classical.svm,
     "lr": classical.lr,
     "rf": classical.rf,
+    "svm-centred": classical.scaled(classical.svm, with_std=False),
     "svm-scaled": classical.scaled(classical.svm),
     "lr-scaled": classical.scaled(classical.lr),
     "rf-scaled": classical.scaled(classical.rf),

@@ -50,9 +50,11 @@ def rf(config: Config, C: int) -> RandomForestClassifier:
     return RandomForestClassifier(random_state=SEED)
 
 
-def scaled(unscaled: Callable[[Config, int], BaseEstimator]) -> Callable[[Config, int], Pipeline]:
-    """The same estimator, by its defaults, on standardised features."""
-    return lambda config, C: make_pipeline(StandardScaler(), unscaled(config, C))
+def scaled(
+    unscaled: Callable[[Config, int], BaseEstimator], with_std: bool = True
+) -> Callable[[Config, int], Pipeline]:
+    """The same estimator, by its defaults, on standardised features; without `with_std` on centred ones."""
+    return lambda config, C: make_pipeline(StandardScaler(with_std=with_std), unscaled(config, C))
 
 
 def svm_tuned(config: Config, C: int) -> GridSearchCV:

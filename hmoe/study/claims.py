@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -13,34 +14,12 @@ from hmoe.base.files import DATA
 from hmoe.bench.cost import exponents, longer
 from hmoe.config import Config
 from hmoe.study import report
-from hmoe.study.experiments import AUDITS, EXPERIMENTS, TABLE_3_FRAMES, Row, experiment
-from hmoe.study.protocols import PROTOCOLS
-from hmoe.study.report import (
-    FEW,
-    NOISE,
-    NOT_REPRODUCED,
-    NOT_SUPPORTED,
-    PARTLY,
-    REPRODUCED,
-    SUPPORTED,
-    UNDECIDED,
-    UNMEASURED,
-    Difference,
-    RowReport,
-    Verdict,
-    differences,
-    order,
-    rows,
-)  # fmt: skip
+from hmoe.study.experiments import AUDITS, EXPERIMENTS, Row, experiment
+from hmoe.study.metrics import Estimate, equivalent
+from hmoe.study.report import MARGIN, MEANING, Difference, RowReport, Verdict, Word, differences, order, rows
 from hmoe.study.store import Store
 from hmoe_book import runs
 from hmoe_book.exhibit import Table, measured
-
-NEVER, CONTRADICTED = "never measured in the paper", "contradicted by the corpus"
-WORDS = (
-    REPRODUCED, SUPPORTED, PARTLY, UNDECIDED, NOISE, NOT_SUPPORTED, NOT_REPRODUCED, CONTRADICTED, FEW, UNMEASURED,
-    NEVER,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,17 +36,19 @@ class Claim:
     protocols: tuple = ()
     corpus: str = ""
     cost: str = ""
+    beside: dict[str, Any] = field(default_factory=dict)
     never: str = ""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One measurement of a claim."""
+    """One measurement of a claim. Its `verdict` is None where it is shown for comparison and decides nothing."""
 
     what: str
     paper: str
     ours: str  # with interval and number of trials
-    verdict: Verdict
+    detectable: str = ""  # points that would have been seen in 80 of 100 repetitions
+    verdict: Verdict | None = None
 
 
 def claims(chapter: str = "") -> list[Claim]:
@@ -77,11 +58,11 @@ def claims(chapter: str = "") -> list[Claim]:
 
 
 class Records:
-    """The rows of every experiment in one store, read once."""
+    """The rows of every experiment in one store, each read once, when it is first asked for."""
 
     def __init__(self, store: Store, config: Callable[[Row], Config] = Row.config) -> None:
         self.store, self.config = store, config
-        self.found = {each.name: rows(store, each, config) for each in (EXPERIMENTS | AUDITS).values()}
+        self.found = report.Lazily(EXPERIMENTS | AUDITS, lambda name: rows(store, experiment(name), config))
 
     def row(self, name: str, row: str) -> RowReport | None:
         return next((each for each in self.found[name] if each.name == row), None)
@@ -92,87 +73,97 @@ class Records:
             raise KeyError(key)
         return found
 
-    def under(self, name: str, row: str, protocol: str) -> RowReport | None:
-        """The row's configuration under another protocol than its own, whichever experiment recorded it."""
-        chosen = experiment(name)
-        alone = replace(chosen, rows=(replace(chosen.row(row), protocol=protocol),), reference="")
-        if own := rows(self.store, alone, self.config):
-            return own[0]
-        wanted, paper = self.config(chosen.row(row)).key(), chosen.row(row).paper
-        for found in (each for some in self.found.values() for each in some):
-            if (found.trials["config"].iloc[0], found.trials["protocol"].iloc[0]) == (wanted, protocol):
-                return replace(found, name=row, paper=paper)
-        return None
+
+def judged(claim: Claim, records: Records) -> tuple[Verdict, list[Evidence]]:
+    """The one verdict on a claim, and every measurement that it follows from; last those that are beside it.
+
+    A claim fails if one of its measurements contradicts it, and holds if all agree with it.
+    """
+    lines, verdicts = _measured(claim, records)
+    others, _ = _measured(Claim(claim.id, claim.where, claim.words, claim.chapter, **claim.beside), records)
+    lines += [replace(line, what=f"beside, on averages: {line.what}", verdict=None) for line in others]
+    known = [verdict for verdict in verdicts if verdict.word]
+    for word in (Word.FAILS, Word.CANNOT_TELL, Word.HOLDS):
+        if deciding := [verdict for verdict in known if verdict.word == word]:
+            return Verdict(word, "; ".join(dict.fromkeys(verdict.why for verdict in deciding))), lines
+    if verdicts:
+        return Verdict(Word.CANNOT_TELL, "; ".join(dict.fromkeys(verdict.why for verdict in verdicts))), lines
+    return Verdict(Word.NOT_TESTABLE, claim.never or "nothing is measured of it"), lines
 
 
-def evidence(claim: Claim, records: Records) -> list[Evidence]:
-    """Everything that was measured of a claim; what was not is said so."""
-    result = []
+def _measured(claim: Claim, records: Records) -> tuple[list[Evidence], list[Verdict]]:
+    """The lines of a claim, and the verdicts that they come to: an order has one for all of its lines."""
+    lines, verdicts = [], []
     for name, row, metrics in claim.numbers:
-        result += [_number(row, metric, experiment(name).row(row), records.row(name, row)) for metric in metrics]
+        lines += [_number(row, metric, experiment(name).row(row), records.row(name, row)) for metric in metrics]
+    for name, row, other in claim.protocols:
+        lines.append(_flattered(f"{row}, over {other}", records.row(name, row), records.row(name, other)))
+    if claim.corpus:
+        lines += FACTS[claim.corpus]()
+    if claim.cost:
+        record, found = COSTS[claim.cost]
+        lines += found(measured(record, records.store.root)[0])
+    verdicts += [line.verdict for line in lines if line.verdict]
     for said in claim.above:
         metrics, name = said.get("metrics", ["accuracy"]), said["experiment"]
         tested = differences(records.found[name], experiment(name), said["rows"], metrics)
-        lines = [_order(said["rows"], metrics, order(tested))] if len(tested) > 1 else []
-        if len(metrics) == 1:
-            lines += map(_difference, tested)
-        given = "given frames: " * (name == TABLE_3_FRAMES.name)  # whose rows have the names of Table 3's
-        result += [replace(each, what=given + each.what) for each in lines]
-    for name, row, protocol in claim.protocols:
-        known, new = records.row(name, row), records.under(name, row, protocol)
-        result.append(_flattered(f"{row}, {PROTOCOLS[protocol].title}", known, new))
-    if claim.corpus:
-        result += FACTS[claim.corpus]()
-    if claim.cost:
-        result += COSTS[claim.cost](measured(f"cost-{claim.cost}", records.store.root)[0])
-    if claim.never:
-        result.append(Evidence("–", "no measurement", "–", Verdict(NEVER, claim.never[0].lower() + claim.never[1:-1])))
-        if len(result) == 1:
-            result.append(Evidence("–", "–", "–", Verdict(UNMEASURED, "no record yet")))
-    return result
+        verdicts.append(order(tested, said.get("sized", False)))
+        lines += map(_difference, tested) if len(metrics) == 1 else [_counted(tested, metrics)]
+    return lines, verdicts
 
 
 def _number(what: str, metric: str, row: Row, found: RowReport | None) -> Evidence:
     what = f"{what}: {metric.removeprefix('acc_')}"
     if found is None:
-        return Evidence(what, f"{row.paper[metric]} %", "–", Verdict(UNMEASURED, "no record yet"))
+        return Evidence(what, f"{row.paper[metric]} %", "–", verdict=Verdict(Word.CANNOT_TELL, "not recorded yet"))
     ours = found.estimates[metric]
-    return Evidence(what, f"{row.paper[metric]} %", f"{ours} %, n = {ours.n}", found.judge(metric))
+    return Evidence(what, f"{row.paper[metric]} %", f"{ours} %, n = {ours.n}", verdict=found.judge(metric))
 
 
 def _flattered(what: str, known: RowReport | None, new: RowReport | None) -> Evidence:
-    """How much the paper's protocol gives over a stricter one, both ours: for the latter the paper has no number."""
+    """How much the paper's protocol gives over a stricter one, both ours: for the latter the paper has no number.
+
+    That the paper's is unbiased fails where the difference is not zero, and holds where it is shown to be small.
+    """
     if known is None or new is None:
-        return Evidence(what, "no number", "–", Verdict(UNMEASURED, "no record yet"))
+        return Evidence(what, "no number", "–", verdict=Verdict(Word.CANNOT_TELL, "not recorded yet"))
     more = report.worth(known, new)
-    ours, why = f"{new.accuracy} %, n = {new.accuracy.n}", f"the stratified folds give {more.signed()} points"
-    if any(row.accuracy.n < row.least for row in (known, new)):
-        return Evidence(what, "no number", ours, Verdict(FEW, why))
-    word = NOISE if more.holds(0) else NOT_SUPPORTED if more.mean > 0 else SUPPORTED
-    return Evidence(what, "no number", ours, Verdict(word, why))
+    freedom, word = known.splits.freedom, Word.CANNOT_TELL
+    if not pd.isna(more.error):
+        word = Word.FAILS if not more.holds(0) else Word.HOLDS if equivalent(more, MARGIN, freedom) else word
+    ours = f"{more.signed()} points, n = {more.n}"
+    return Evidence(what, "no number", ours, _points(more), Verdict(word, f"{what}: {more.signed()} points"))
 
 
-def _order(rows: dict[str, list[str]], metrics: list[str], verdict: Verdict) -> Evidence:
-    what = ". ".join(f"{higher} above {'; '.join(lowers)}" for higher, lowers in rows.items())
-    if len(rows) > 3 and len(metrics) == 1:
-        what = "all of the following"
-    return Evidence(what + f", in {len(metrics)} metrics" * (len(metrics) > 1), "all", "–", verdict)
+def _points(difference: Estimate) -> str:
+    return "" if pd.isna(difference.error) else f"{difference.detectable:.1f}"
 
 
 def _difference(tested: Difference) -> Evidence:
-    paper = "larger" if pd.isna(tested.paper) else f"{tested.paper:+.1f} points"
-    ours = f"{tested.points} points, n = {tested.points.n}" if tested.points.n else "–"
-    return Evidence(str(tested), paper, ours, tested.verdict)
+    paper = "larger" if pd.isna(tested.paper) else f"{tested.paper:+.1f} points".replace("-", "−")
+    aside = f" ({tested.unjudged})" if tested.unjudged else ""
+    ours = f"{tested.points.signed()} points, n = {tested.points.n}{aside}" if tested.points.n else "–"
+    return Evidence(str(tested), paper, ours, _points(tested.points))
+
+
+def _counted(tested: list[Difference], metrics: list[str]) -> Evidence:
+    """One line for differences too many to be read: how many are as claimed, the other way round, or neither."""
+    judged = [each for each in tested if not each.unjudged]
+    signs = [each.sign for each in judged]
+    what = f"{tested[0].higher} over {len({each.lower for each in tested})} rows, in {len(metrics)} metrics"
+    said = (
+        f"{signs.count(1)} ahead, {signs.count(-1)} behind, {signs.count(0)} neither; {len(tested) - len(judged)} aside"
+    )
+    return Evidence(what, f"{len(tested)} ahead", said)
 
 
 def mean_length(manifest: pd.DataFrame) -> Iterator[Evidence]:
     """Table 1's mean length against the utterances of a corpus; no mean is above the longest."""
     seconds = manifest["seconds"]
-    longest = f"the longest utterance has {seconds.max():.2f} s"
-    yield Evidence(
-        "mean length of an utterance", "32.5 s", f"{seconds.mean():.2f} s, n = {len(seconds)}",
-        Verdict(CONTRADICTED if seconds.max() < 32.5 else REPRODUCED, longest),
-    )  # fmt: skip
+    longest = f"the longest utterance of the corpus has {seconds.max():.2f} s"
+    word = Word.FAILS if seconds.max() < 32.5 else Word.HOLDS
+    ours = f"{seconds.mean():.2f} s, n = {len(seconds)}"
+    yield Evidence("mean length of an utterance", "32.5 s", ours, verdict=Verdict(word, longest))
 
 
 def balance(manifest: pd.DataFrame) -> Iterator[Evidence]:
@@ -181,7 +172,8 @@ def balance(manifest: pd.DataFrame) -> Iterator[Evidence]:
     equal = counts.min() == counts.max()
     spread = f"{counts.min()} to {counts.max()} utterances an emotion, n = {counts.sum()}"
     why = "every emotion is as frequent as every other" if equal else "the emotions differ in frequency"
-    yield Evidence("utterances of each emotion", "natural", spread, Verdict(CONTRADICTED if equal else SUPPORTED, why))
+    verdict = Verdict(Word.FAILS if equal else Word.HOLDS, why)
+    yield Evidence("utterances of each emotion", "natural", spread, verdict=verdict)
 
 
 def _folds() -> Iterator[Evidence]:
@@ -195,7 +187,7 @@ def _folds() -> Iterator[Evidence]:
         why = f"the folds do not hold the {side} out" if share > 0 else f"the folds hold the {side} out"
         yield Evidence(
             f"test utterances whose {side} is trained on", "–", f"{share:.0%}, n = {len(folds)}",
-            Verdict(NOT_SUPPORTED if share > 0 else SUPPORTED, why),
+            verdict=Verdict(Word.FAILS if share > 0 else Word.HOLDS, why),
         )  # fmt: skip
 
 
@@ -211,24 +203,25 @@ ATTENTION, SIMBA = "attention", "SiMBA"  # parts that `bench_cost` measures
 
 def _compared(what: str, ratio: float, against: str) -> Evidence:
     """Ours by theirs, where the paper claims less."""
-    verdict = Verdict(SUPPORTED, "less") if ratio < 1 else Verdict(NOT_SUPPORTED, "no less")
-    return Evidence(what, "less", f"{ratio:.3g} times {against}", verdict)
+    said = f"{ratio:.3g} times {against}"
+    return Evidence(what, "less", said, verdict=Verdict(Word.HOLDS if ratio < 1 else Word.FAILS, f"{what}: {said}"))
+
+
+def _growth(table: pd.DataFrame) -> Iterator[Evidence]:
+    """Is the time of SiMBA nearer to N log N than to N²? By the power of the length, against 1.5."""
+    if table.empty:
+        return
+    grows = exponents(table)
+    word = Word.HOLDS if grows[SIMBA].high < 1.5 else Word.FAILS if grows[SIMBA].low >= 1.5 else Word.CANNOT_TELL
+    fitted = longer(table.loc[table["part"] == SIMBA, "L"])
+    said = f"the power {grows[SIMBA]} of the length, L = {fitted.min()} to {fitted.max()}"
+    why = f"{said}; of self-attention {grows[ATTENTION]}"
+    yield Evidence("growth of the time of a training step of SiMBA", "N log N", said, verdict=Verdict(word, why))
 
 
 def _by_length(table: pd.DataFrame) -> Iterator[Evidence]:
     if table.empty:
         return
-    grows = exponents(table)
-    near = SUPPORTED if grows[SIMBA].high < 1.5 else NOT_SUPPORTED if grows[SIMBA].low >= 1.5 else UNDECIDED
-    why = f"nearer to linear than to quadratic; self-attention's grows with the power {grows[ATTENTION]}"
-    fitted = longer(table.loc[table["part"] == SIMBA, "L"])
-    said = f"the power {grows[SIMBA]} of the length, L = {fitted.min()} to {fitted.max()}"
-    yield Evidence(
-        "growth of the time of a training step of SiMBA",
-        "N log N",
-        said,
-        Verdict(near, why if near == SUPPORTED else said),
-    )
     for measure, column in (("time", "step_s"), ("memory", "peak_mb")):
         at = table.pivot(index="L", columns="part", values=column)
         for L in (200, at.index.max()):
@@ -250,76 +243,79 @@ def _real_time(table: pd.DataFrame) -> Iterator[Evidence]:
     """Does attention hinder real time? The paper gives no number to compare ours with."""
     for row, total in table[["row", "total"]].itertuples(index=False) if len(table) else ():
         if row == "Transformer (frames)":  # given averages it attends to one vector
-            verdict = Verdict(NOT_SUPPORTED, "faster than speech") if total < 1 else Verdict(SUPPORTED, "slower")
             ours = f"{total:.3g} times the length of the speech"
-            yield Evidence(f"from file to label by {row}, on one core", "no number", ours, verdict)
+            verdict = Verdict(Word.FAILS if total < 1 else Word.HOLDS, f"from file to label: {ours}")
+            yield Evidence(f"from file to label by {row}, on one core", "no number", ours, verdict=verdict)
 
 
-COSTS: dict[str, Callable[[pd.DataFrame], Iterator[Evidence]]] = {
-    "length": _by_length, "rows": _by_row, "real-time": _real_time,
-}  # fmt: skip
+COSTS: dict[str, tuple[str, Callable[[pd.DataFrame], Iterator[Evidence]]]] = {
+    "growth": ("cost-length", _growth),
+    "length": ("cost-length", _by_length),
+    "rows": ("cost-rows", _by_row),
+    "real-time": ("cost-real-time", _real_time),
+}
+"""The record of `results/bench` that each reads, and what it finds there."""
+
+
+HEAD = ("measured", "the paper", "ours, 95 % interval", "detectable")
 
 
 def table(chapter: str, records: Records) -> Table:
-    """The claims that a chapter measures: a line for each measurement."""
-    lines = [
-        {
-            "claim": claim.id,
-            "measured": each.what,
-            "the paper": each.paper,
-            "ours, 95 % interval": each.ours,
-            "verdict": str(each.verdict),
-        }
-        for claim in claims(chapter)
-        for each in evidence(claim, records)
-    ]
-    caption = "The claims that this chapter measures, each measurement with its verdict."
+    """The claims that a chapter measures: a line for each measurement, the verdict with the first of a claim."""
+    lines = []
+    for claim in claims(chapter):
+        verdict, measurements = judged(claim, records)
+        for k, each in enumerate(measurements or [Evidence("–", "–", "–")]):
+            cells = dict(zip(HEAD, (each.what, each.paper, each.ours, each.detectable), strict=True))
+            lines.append({"claim": claim.id * (not k), **cells, "verdict": str(verdict) * (not k)})
+    caption = "The claims that this chapter measures, each with its verdict and the measurements that it follows from."
     return Table(pd.DataFrame(lines), caption, recorded(claims(chapter), records)).hide(axis="index")
 
 
 def recorded(some: list[Claim], records: Records) -> str:
     """The provenance of the rows that the claims were measured on, experiment by experiment."""
     used: dict[str, list[RowReport | None]] = {}
-    for claim in some:
+    everything = [*some, *(Claim(each.id, each.where, each.words, each.chapter, **each.beside) for each in some)]
+    for claim in everything:
         for name, row, _ in claim.numbers:
             used.setdefault(name, []).append(records.row(name, row))
         for said in claim.above:
             ranked = {row for higher, lowers in said["rows"].items() for row in (higher, *lowers)}
             used.setdefault(said["experiment"], []).extend(records.row(said["experiment"], row) for row in ranked)
-        for found in (records.under(*said) for said in claim.protocols):
-            if found is not None:
-                used.setdefault(found.trials["experiment"].iloc[0], []).append(found)
+        for name, *pair in claim.protocols:
+            used.setdefault(name, []).extend(records.row(name, row) for row in pair)
     lines = []
     for name, found in used.items():
-        once = {(row.name, row.trials["protocol"].iloc[0]): row for row in found if row is not None}
+        once = {row.name: row for row in found if row is not None}
         lines.append(report.provenance(records.store, experiment(name), list(once.values())))
-    lines += ["the list of files of CASIA that comes with the book"] * any(claim.corpus for claim in some)
-    for name in dict.fromkeys(claim.cost for claim in some if claim.cost):
-        lines.append(measured(f"cost-{name}", records.store.root)[1].removesuffix("."))
+    lines += ["the list of files of CASIA that comes with the book"] * any(claim.corpus for claim in everything)
+    for name in dict.fromkeys(COSTS[claim.cost][0] for claim in everything if claim.cost):
+        lines.append(measured(name, records.store.root)[1].removesuffix("."))
     return "; ".join(lines)
 
 
 def page(records: Records) -> str:
     """The generated part of the page "Claims": how many stand how, then a section for each."""
-    found = {claim.id: (claim, evidence(claim, records)) for claim in claims()}
-    lines = [f"Measured on {records.store.corpus}. A claim with several measurements can stand on several lines.", ""]
+    found = {claim.id: (claim, *judged(claim, records)) for claim in claims()}
+    lines = [f"Measured on {records.store.corpus}.", ""]
     counted = []
-    for word in WORDS:
-        said = [id for id, (_, measured) in found.items() if word in {each.verdict.word for each in measured}]
-        if said:
-            named = [f"{{ref}}`{id} <claim-{id.lower()}>`" for id in said]
-            counted.append((word, ", ".join(named)))
-    lines.append(runs.table(("verdict", "claims"), counted))
-    sections = (_section(claim, said, recorded([claim], records)) for claim, said in found.values())
+    for word, meaning in MEANING.items():
+        said = [id for id, (_, verdict, _) in found.items() if verdict.word == word]
+        named = [f"{{ref}}`{id} <claim-{id.lower()}>`" for id in said]
+        counted.append((f"**{word}** ({len(said)})", meaning, ", ".join(named) or "none"))
+    lines.append(runs.table(("verdict", "it means", "claims"), counted))
+    sections = (_section(*each, recorded([each[0]], records)) for each in found.values())
     return "\n".join([*lines, *sections])
 
 
-def _section(claim: Claim, measured: list[Evidence], record: str) -> str:
+def _section(claim: Claim, verdict: Verdict, measurements: list[Evidence], record: str) -> str:
     about = f"\n\nAbout: {claim.about}." if claim.about else ""
-    cells = [(each.what, each.paper, each.ours, each.verdict) for each in measured]
-    lines = runs.table(("measured", "the paper", "ours, 95 % interval", "verdict"), cells).rstrip()
+    never = f"\n\nIn the paper: {claim.never}" if claim.never else ""
+    cells = [(each.what, each.paper, each.ours, each.detectable) for each in measurements]
+    lines = "\n\n" + runs.table(HEAD, cells).rstrip() if cells else ""
     return (
         f"(claim-{claim.id.lower()})=\n## {claim.id} · {claim.where}\n\n> “{claim.words}” ({claim.where}){about}\n\n"
+        + f"**{verdict.word}**: {verdict.why.rstrip('.')}.{never}"
         + lines
         + (f"\n\n{{.hmoe-record}}\n{runs.linked(record)}" if record else "")
         + f"\n\nChapter: {{doc}}`../{claim.chapter}`\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from math import isnan
 from typing import Any
 
 import yaml
@@ -19,7 +20,7 @@ from hmoe.config import Config
 from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.study import report
 from hmoe.study.experiments import PROTOCOLS
-from hmoe.study.store import Store
+from hmoe.study.store import EMOTION_COLUMNS, Store
 from hmoe.use.likeness import SAID
 
 TESTED = {
@@ -45,7 +46,7 @@ def measured(store: Store, config: Config) -> dict[str, dict[str, Any]]:
         protocol = row.trials["protocol"].iloc[0]
         if row.trials["config"].iloc[0] != config.key() or protocol not in TESTED:
             continue
-        emotions = {name: each.mean for name, each in row.estimates.items() if name.startswith("acc_") and each.n}
+        emotions = {name: row.estimates[name].mean for name in EMOTION_COLUMNS if not isnan(row.estimates[name].mean)}
         found[protocol] = {
             "accuracy": str(row.accuracy),
             "mean": round(row.accuracy.mean, 1),
@@ -66,9 +67,9 @@ def note(about: Mapping[str, Any], emotions: Sequence[str]) -> str:
     if not new:
         return f"{trained}; how often it is right about other speakers has not been measured."
     return (
-        f"{trained}; across speakers it is right about {new['mean']:.0f} % of the time ({new['accuracy']} % of the "
+        f"{trained}; across speakers it is right about {new['mean']:.0f} % of the time: {new['accuracy']} % of the "
         f"utterances of a speaker left out, {new['trials']} trials, {new['record']}; chance is "
-        f"{100 / len(emotions):.1f} %)."
+        f"{100 / len(emotions):.1f} %."
     )
 
 
