@@ -197,7 +197,7 @@ def _arithmetic(r: Records) -> str:
     grid, own = once["impossible"] - averaged["impossible"], averaged["impossible"]
     return (
         f"Of the {printed.size} numbers of the paper's Table 2, {once['impossible']} cannot come from a balanced "
-        f"corpus of 200 utterances a class, each tested once. {grid} are no multiple of half a percent, which averages "
+        f"corpus of 200 utterances a class, each tested once: {grid} are no multiple of half a percent, which averages "
         f"of runs could explain; {own} contradict their own row, and {averaged['unexplained']} of these neither "
         f"averages of runs nor unstratified folds can explain."
     )

@@ -491,6 +491,7 @@ def differences(
             falling = [row.name for row in known if row.still_falling]
             why = f"{guessed[0]}: architecture guessed" if guessed else ""
             why = why or (f"{falling[0]}: trained too briefly" if falling else "")
+            why = why or ("four speakers are too few for a test" if known and of_unseen(known[0].trials) else "")
             result.append(
                 Difference(metric, higher, lower, points, round(printed[0] - printed[1], 1), points.p_value, why)
             )
