@@ -132,7 +132,7 @@ def test_a_number_whose_classes_do_not_fit_is_not_reproduced(store: Store) -> No
 def test_no_verdict_on_what_was_guessed_or_trained_too_briefly(store: Store) -> None:
     guessed = Row("full", {}, {"accuracy": 82.0}, guessed=True)
     assert report.rows(store, Experiment("table", "", (guessed,)))[0].judge("accuracy").word is None
-    brief = Row("brief", {"epochs": 10}, {"accuracy": 82.0})
+    brief = Row("brief", {"epochs": 10, "selection": "nested"}, {"accuracy": 82.0})
     for seed in range(3):
         write(store, brief, ACCURACIES["full"], seed=seed, best_epoch=9)
     table = Experiment("table", "", (FULL, brief))

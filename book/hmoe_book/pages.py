@@ -57,8 +57,6 @@ def headline(store: Store) -> str:
     head = ("row of Table 2", "the paper, %", "ours, % with 95 % interval", "trials", "verdict")
     cells = [(row.name, row.paper.get("accuracy", "–"), row.accuracy, len(row.trials), row.verdict) for row in recorded]
     lines = [table(head, cells).rstrip()]
-    budgets = [f"{row.name} ({row.note})" for row in experiment("table2").rows if "epochs instead" in row.note]
-    lines += ["", f"Trained for less than was published, so no more than a lower bound: {'; '.join(budgets)}."]
     lines += ["", report.provenance(store, experiment("table2"), recorded), "", *strangers(store)]
     return "\n".join(lines)
 
@@ -112,18 +110,22 @@ def deviations(records: claims.Records) -> str:
 
 
 def _section(entry: dict[str, Any], records: claims.Records) -> str:
-    """Measured: the accuracy of the first row, and how many points each other row has over it."""
-    shown = [tuple(effect) for effect in entry.get("effect", [])]
-    first, *others = [row for effect in shown if (row := records.row(*effect))] or [None]
-    measured = [f"{first.name} {first.accuracy}"] if first else []
-    measured += [f"{row.name} {report.worth(row, first).signed()} points" for row in others]
+    """Measured: of each experiment the accuracy of the first row, and how many points each other row has over it."""
+    shown: dict[str, list[report.RowReport]] = {}
+    for name, row in entry.get("effect", []):
+        if recorded := records.row(name, row):
+            shown.setdefault(name, []).append(recorded)
+    measured = []
+    for name, (first, *others) in shown.items():
+        measured.append(f"{experiment(name).title.rstrip('?')}: {first.name} {first.accuracy}")
+        measured += [f"{row.name} {report.worth(row, first).signed()} points" for row in others]
     switches = [f"`{field}` = {_values(values)}" for field, values in entry.get("switches", {}).items()]
     parts = {
         "The problem": entry["problem"],
         "By default": entry["default"],
         "Alternatives": entry["alternatives"],
         "Switches": "; ".join(switches),
-        "Measured": "; ".join(measured) or ("not recorded yet" if shown else ""),
+        "Measured": "; ".join(measured) or ("not recorded yet" if "effect" in entry else ""),
     }
     quotes = "\n>\n".join(f"> “{text}” ({where})" for where, text in entry["quotes"])
     body = "\n\n".join(f"**{name}.** {text.rstrip('.')}." for name, text in parts.items() if text)

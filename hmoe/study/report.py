@@ -15,6 +15,7 @@ import pandas as pd
 
 from hmoe.base.files import cache_dir
 from hmoe.config import Config
+from hmoe.study.curves import still_falling
 from hmoe.study.experiments import METRICS, Experiment, Row
 from hmoe.study.metrics import (
     NOTHING,
@@ -142,13 +143,16 @@ class RowReport:
         if self.guessed:
             return "the paper names this architecture and does not describe it"
         if self.still_falling:
-            best = self.trials["best_epoch"].median()
-            return f"training was too short: the median best epoch is {best:.0f} of {self.config.epochs}"
+            return f"its loss was still falling after {self.config.epochs} epochs"
         return ""
 
-    @property
+    @cached_property
     def still_falling(self) -> bool:
-        """Whether training ended too soon: where an epoch was chosen, half of the folds chose one of the last tenth."""
+        """Whether training ended too soon, by its curves; without them, whether half of the folds chose an epoch of the
+        last tenth."""
+        by_curve = still_falling(self.store, self.trials) if self.store else None
+        if by_curve is not None:
+            return by_curve
         chosen = self.config.selection != "last" and (self.trials["best_epoch"] > 0).all()
         return bool(chosen and self.trials["best_epoch"].median() >= 0.9 * self.config.epochs)
 
@@ -490,7 +494,7 @@ def differences(
             guessed = [name for name in (higher, lower) if experiment.row(name).guessed]
             falling = [row.name for row in known if row.still_falling]
             why = f"{guessed[0]}: architecture guessed" if guessed else ""
-            why = why or (f"{falling[0]}: trained too briefly" if falling else "")
+            why = why or (f"{falling[0]}: loss still falling" if falling else "")
             why = why or ("four speakers are too few for a test" if known and of_unseen(known[0].trials) else "")
             result.append(
                 Difference(metric, higher, lower, points, round(printed[0] - printed[1], 1), points.p_value, why)
