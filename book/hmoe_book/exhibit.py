@@ -89,10 +89,12 @@ def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "
     """The table of an experiment: our accuracy, the paper's, the difference from the reference row, the verdict."""
     table = report.table(found, experiment).set_index("row").drop(columns=list(METRICS))
     title = experiment.title.rstrip("?")
-    tested = (
-        f"; points over “{experiment.reference}” on the same utterances, and the smallest true difference that would"
-    )
-    tested = f"{tested} have been seen in 80 of 100 repetitions" if experiment.reference else ""
+    tested = ""
+    if experiment.reference:
+        tested = (
+            f"; points over “{experiment.reference}” on the same utterances, and the smallest true difference that "
+            f"would have been seen in 80 of 100 repetitions"
+        )
     caption = f"{title}: accuracy in percent{tested}."
     form = {name: "{:.1f}" for name in ("paper", "detectable") if name in table}
     return Table(table, caption, recorded(found, experiment), name).format(form, na_rep="–")
