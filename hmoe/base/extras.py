@@ -13,7 +13,7 @@ EXTRAS = {
         "IPython", "ipykernel", "jupyter_book", "nbclient", "nbformat", "papermill", "sphinx", "docutils",
         "sphinx_book_theme", "sphinx_mathjax_offline", "pyroomacoustics", "openwakeword", "onnxruntime",
     ),
-    "test": ("transformers",),
+    "test": ("transformers", "hypothesis"),
     "bench": ("mambapy",),
     "demo": ("gradio",),
     "cuda": ("triton", "mamba_ssm", "causal_conv1d"),

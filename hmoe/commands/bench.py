@@ -53,3 +53,24 @@ def bench_paper_command(
 
     data = profiles.load(corpus, root, profiles.PROFILES["full"])
     typer.echo(bench_paper(data, device, workers, full).to_string(index=False, float_format="{:.4g}".format))
+
+
+@app.command("damage")
+def bench_damage_command(
+    files: Annotated[int, typer.Option(min=1, help="How many.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+) -> None:
+    """Damage valid files of every container and judge them; writes `results/bench/damage.csv`, what became of them.
+
+    Exit code 1 if one ended or stopped the program.
+
+    Example: `hmoe bench damage --files 1000`
+    """
+    from hmoe.bench.damage import FATES, bench_damage
+
+    table = bench_damage(files, seed)
+    found = table[list(FATES)].sum()
+    typer.echo(table.groupby("container")[["files", *FATES]].sum().to_string())
+    typer.echo(f"{len(table) and table['files'].sum()} files: {', '.join(f'{n} {fate}' for fate, n in found.items())}")
+    if found[["crash", "hang", "fault"]].any():
+        raise typer.Exit(1)

@@ -32,7 +32,7 @@ from hmoe.inputs.bank import CORPUS_RATE, heard
 from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.readings import READINGS
 from hmoe.study import store
-from hmoe.use import card, likeness
+from hmoe.use import card, likeness, novelty
 
 REMEDY = "make one with `hmoe train`"
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -132,7 +132,8 @@ class Pretrained(
             dict(zip(self.emotions, p, strict=True)),
             dict(zip(self.config.experts, parts["g"][0].tolist(), strict=True)),
             len(samples) / CORPUS_RATE,
-            likeness.unlike(likeness.measure(found), self.about.get("ranges", {})),
+            likeness.unlike(likeness.measure(found), self.about.get("ranges", {}))
+            + novelty.unlike(samples, self.about.get("novelty", {})),
         )
 
     def _input(self, frames: np.ndarray, path: str) -> torch.Tensor:
@@ -157,6 +158,7 @@ def facts(corpus: Corpus, config: Config, records: store.Store) -> dict[str, Any
         "minutes": round(float(corpus.table["seconds"].sum()) / 60, 1),
         "speakers": sorted(set(corpus.table["speaker"])),
         "ranges": likeness.ranges(corpus.table["path"]),
+        "novelty": novelty.of(corpus),
         "measured": card.measured(records, config),
         "commit": stamp.commit(),
         "date": stamp.now(),

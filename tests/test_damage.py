@@ -1,0 +1,54 @@
+"""A damaged file is judged like its original or refused in one line, whatever was done to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+
+from hmoe.base.errors import AudioError
+from hmoe.bench import damage
+from hmoe.bench.damage import Damaged, damaged, fate, judged, originals
+from hmoe.corpora.audio import READ
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("damaged")
+
+
+def cut(name: str, share: float) -> Damaged:
+    return Damaged(name, ("cuts",), originals()[name][: int(share * len(originals()[name]))])
+
+
+@pytest.mark.filterwarnings("ignore::hmoe.corpora.audio.ConversionWarning")
+@given(case=damaged())
+@example(case=cut("FLAC PCM_16", 0.5))
+@example(case=cut("OGG VORBIS", 0.9))
+@example(case=cut("CAF PCM_16", 0.9))
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_whatever_is_damaged_is_judged_or_refused_in_one_line(folder: Path, case: Damaged) -> None:
+    found = fate(case, folder)
+    assert found in ("refused", "like its original", "otherwise")
+    if case.damages == ("cuts",) and originals()[case.original].startswith(case.content):
+        assert found != "otherwise"  # that something is missing can be told
+
+
+@pytest.mark.filterwarnings("ignore::hmoe.corpora.audio.ConversionWarning")
+def test_the_originals_are_judged_wherever_their_kind_is_read(folder: Path) -> None:
+    assert len(originals()) > 90
+    said = {name: judged(content, folder) for name, content in originals().items()}
+    refused = {name for name, found in said.items() if isinstance(found, AudioError)}
+    assert {name.partition(" ")[0] for name in said.keys() - refused} == READ
+    assert {name.partition(" ")[0] for name in refused} >= {"AVR", "IRCAM", "PAF", "PVF", "XI"}
+
+
+def test_a_crash_and_a_hang_of_a_decoder_are_counted_and_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = ['["A B", "bits"]', '["A B", "bits", "refused"]', '["C D", "cuts"]']
+    for end, expected in (("import os; os.abort()", "crash"), ("import time; time.sleep(99)", "hang")):
+        script = f"print({chr(10).join(done)!r}, flush=True); {end}"
+        monkeypatch.setattr(damage, "_command", lambda *_, script=script: [damage.sys.executable, "-c", script])
+        monkeypatch.setattr(damage, "PATIENCE", 5)
+        found = list(damage._in_another_process(0, 2))
+        assert found == [("A B", "bits", "refused"), ("C D", "cuts", expected)]
