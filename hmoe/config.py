@@ -129,7 +129,9 @@ class Architecture(Section):
     expand: int = Field(2, ge=1)  # Mamba
     d_conv: int = Field(4, ge=1)  # Mamba
 
-    encoders: tuple[str, ...] = ()  # PARROT: one or two names of `hmoe.parrot.encoders`, or "hmoe-simba"
+    encoders: tuple[str, ...] = ()  # names of `hmoe.parrot.encoders`; PARROT reads one or two, or "hmoe-simba"
+    layer: int | tuple[int, ...] | Literal["last", "all"] = "last"  # of an encoder; 0 is the first block's input
+    pooling: Literal["mean", "mean+deviation"] = "mean"  # what is kept of a layer's frames
     fusion: Literal["parrot", "concatenation", "hadamard", "transport"] = "parrot"
     plan: Literal["batch", "anchors"] = "batch"  # whom a tested utterance is transported among
     filters: int = Field(64, ge=1)  # of a branch's first convolution; the second has twice as many
@@ -164,8 +166,14 @@ class Config(Features, Augmenting, Architecture, Training):
 
         if not self.experts or len(set(self.experts)) < len(self.experts):
             refuse("experts", "name each expert once, at least one")
-        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
+        given = READINGS[self.reading].sequence and self.encoders  # whose frames may stand in the place of ours
+        if not (self.modalities or given) or len(set(self.modalities)) < len(self.modalities):
             refuse("modalities", "name each modality once, at least one")
+        if self.encoders and self.reading == "frames" and self.augment:
+            refuse("augment", "encoders hear no augmented copies: augment=[]")
+        numbers = self.layer if isinstance(self.layer, tuple) else (self.layer,)
+        if not numbers or any(isinstance(number, int) and number < 0 for number in numbers):
+            refuse("layer", "layers count from 0: one of them, several side by side, last, or all")
         if len(set(self.augment)) < len(self.augment):
             refuse("augment", "name each augmentation once")
         if not self.pitch_semitones:

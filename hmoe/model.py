@@ -39,28 +39,34 @@ class Standardise(nn.Module):
         return ((x - self.mean) / self.deviation)[..., self.columns]
 
 
-def kept_columns(config: Config) -> tuple[Tensor, int]:
-    """Which of the D input columns belong to `config.modalities` (Q15), and D, in the reading's layout."""
+def kept_columns(config: Config, beside: int = 0) -> tuple[Tensor, int]:
+    """Which of the D input columns belong to `config.modalities` (Q15), and D, in the reading's layout.
+
+    `beside` columns of an encoder follow, all kept; without a modality they stand alone.
+    """
     reading, width = READINGS[config.reading], sum(config.dims.values())
-    D = reading.width(width)
+    ours = reading.width(width) if config.modalities else 0
     if reading.prosody:
-        return torch.arange(D), D
+        return torch.arange(ours), ours
     kept = torch.from_numpy(columns(config, config.modalities))
-    return torch.cat([kept + first for first in range(0, D, width)]), D
+    return torch.cat(
+        [kept + first for first in range(0, ours, width)] + [torch.arange(ours, ours + beside)]
+    ), ours + beside
 
 
 class HMoESiMBA(nn.Module):
     """The paper's model in any reading of Q1. ConfigError if the configuration names an unknown expert.
 
+
     `forward(x, lengths)`: `x` (B, T, 260) frames, T = 1 for pooled vectors; `lengths` (B,) frames, None if all
     utterances fill T. Returns logits (B, C); `parts` returns every intermediate tensor by the paper's name.
     """
 
-    def __init__(self, config: Config, C: int) -> None:
+    def __init__(self, config: Config, C: int, beside: int = 0) -> None:
         super().__init__()
         check(config)
         self.config = config
-        kept, D = kept_columns(config)
+        kept, D = kept_columns(config, beside)
         self.standardise = Standardise(D, kept)
         self.widths = [config.dims[name] for name in config.dims if name in config.modalities]
         d_pooled = len(kept)

@@ -51,4 +51,5 @@ READINGS: dict[str, Reading] = {
     "prosody": Reading(("prosody",)),
     "statistics+prosody": Reading(("statistics", "prosody")),
     "embeddings": Reading(("embeddings",)),  # of encoders (PARROT)
+    "statistics+prosody+embeddings": Reading(("statistics", "prosody", "embeddings")),
 }

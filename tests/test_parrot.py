@@ -178,7 +178,7 @@ def test_a_checkpoint_of_half_precision_is_computed_in_single(
     model = transformers.AutoModel.from_pretrained(saved[name]).half()
     model.save_pretrained(tmp_path)
     transformers.AutoFeatureExtractor.from_pretrained(saved[name]).save_pretrained(tmp_path)
-    encoder = encoders.HuggingFace(str(tmp_path))
+    encoder = encoders.load(str(tmp_path))
     assert np.isfinite(encoder(VOICE, RATE).frames).all()
     assert {weights.dtype for weights in encoder.model.parameters()} == {torch.float32}
 
@@ -194,7 +194,7 @@ def test_whisper_refuses_what_it_would_hear_the_beginning_of(
     audio.write(tmp_path / "long.wav", np.tile(VOICE, 32))
     table = tiny_corpus.table.assign(path=str(tmp_path / "long.wav"))
     with pytest.raises(AudioError, match=r"long\.wav, encoder '.*': 32\.0 s is too long"):
-        cached._pooled(Corpus("x", tmp_path, table, tiny_corpus.emotions), name, 0)
+        cached._heard(Corpus("x", tmp_path, table, tiny_corpus.emotions), name, 0, "every", 0)
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused_and_not_made_up(saved: dict[str, Path], tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_trials_of_parrot_are_recorded_like_all_others(tiny_corpus: Corpus, tmp_
 
 def test_embeddings_stand_beside_each_other_in_the_order_of_the_names(tiny_corpus: Corpus) -> None:
     config = Config(**{**ROW, "encoders": ("openwakeword", "hmoe-simba")})
-    table = cached.build(tiny_corpus, config, workers=1, progress=False).pooled(np.array([2]), np.array([0]))
+    table = cached.build(tiny_corpus, config, workers=1, progress=False).embeddings(np.array([2]), np.array([0]))
     assert cached.widths(config) == [96, 260]
     assert table[0, :96] == pytest.approx(encoders.load("openwakeword")(tiny_corpus.waveform(2), RATE).pooled)
 

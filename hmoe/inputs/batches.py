@@ -21,7 +21,8 @@ class Inputs:
     """Batches of one reading.
 
     `frames`: (B, T, D) padded, with lengths. `statistics`: (B, 1, 5 D); `prosody`: (B, 1, P); both side by side:
-    (B, 1, 5 D + P). `embeddings`: (B, 1, D), of encoders (`hmoe.parrot.cached`). All others read the pooled vector of
+    (B, 1, 5 D + P). `embeddings`: (B, 1, D), of encoders (`hmoe.parrot.cached`), behind the other two where it names
+    them; `frames` of encoders stand behind ours. All others read the pooled vector of
     eq. 3 as (B, 1, D); `modalities` and `features` take it apart inside the model.
     """
 

@@ -1,48 +1,97 @@
-"""Embeddings of a corpus, computed once and kept on disk as features are."""
+"""Embeddings of a corpus: every layer of an encoder by one pass, computed once and kept on disk as features are.
+
+<cache>/embeddings/<corpus>-<ids and sha256s>/<encoder>-<weights>/layer-04.npy           (n, 2, D) float32
+                                                                 /layer-04.frames-8.npy  (sum of T, D) float16
+"""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import joblib
 import numpy as np
 from tqdm import tqdm
 
-from hmoe.base.errors import AudioError
+from hmoe import features
+from hmoe.base.errors import AudioError, ConfigError
 from hmoe.base.files import cache_dir
 from hmoe.base.source import made_by
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs import bank as banks
+from hmoe.inputs.bank import Bank
 from hmoe.parrot import encoders
+from hmoe.parrot.encoders import Embedded
+from hmoe.readings import READINGS
+from hmoe.train import one_thread
 
 HMOE = "hmoe-simba"  # no frozen encoder: its branch is trained with the rest, on the pooled features
+MOMENTS = {"mean": 1, "mean+deviation": 2}  # what `config.pooling` keeps of a layer
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Stands where a `Bank` stands: `table` (n, D) has the pooled embeddings of every utterance, encoders side by side.
+    """Stands where a `Bank` stands. There are no augmented copies.
 
-    There are no augmented copies.
+    `table` (n, D) has what is pooled of every utterance: encoders side by side, of each its layers, of a layer its
+    moments. `thinned` has its frames, where they were asked for. `bank` has our own features, for readings of both.
     """
 
     ids: list[str]
     table: np.ndarray
+    bank: Bank | None = None
+    thinned: list[np.ndarray] = field(default_factory=list)
     copies: int = 0
 
-    def pooled(self, index: np.ndarray, copy: np.ndarray) -> np.ndarray:
+    def embeddings(self, index: np.ndarray, copy: np.ndarray) -> np.ndarray:
         return self.table[index]
 
+    def statistics(self, index: np.ndarray, copy: np.ndarray) -> np.ndarray:
+        return self.bank.statistics(index, copy)
+
+    def prosody(self, index: np.ndarray, copy: np.ndarray) -> np.ndarray:
+        return self.bank.prosody(index, copy)
+
+    def frames(self, index: np.ndarray, copy: np.ndarray, stride: int = 1) -> list[np.ndarray]:
+        """Utterances (B,) -> B arrays (T_i, D) float32: our features, where wanted, and the encoder's beside them."""
+        found = [self.thinned[i].astype(np.float32) for i in index]
+        if self.bank is None:
+            return found
+        ours = self.bank.frames(index, copy, stride)  # one more or less, by the rounding of two hops
+        return [np.hstack([a[: len(b)], b[: len(a)]]) for a, b in zip(ours, found, strict=True)]
+
+    def lengths(self, index: np.ndarray, copy: np.ndarray, stride: int = 1) -> np.ndarray:
+        found = np.array([len(self.thinned[i]) for i in index])
+        return found if self.bank is None else np.minimum(found, self.bank.lengths(index, copy, stride))
+
     def digest(self, config: Config) -> str:
-        """12 hexadecimal digits that name the embeddings, bit by bit."""
-        return hashlib.sha256(self.table.tobytes()).hexdigest()[:12]
+        """12 hexadecimal digits that name the embeddings, and our features where they are read, bit by bit."""
+        parts = [self.table.tobytes(), *(one.tobytes() for one in self.thinned)]
+        parts += [self.bank.digest(config).encode()] if self.bank else []
+        return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
 
 
 def widths(config: Config) -> list[int]:
     """How many columns of the table belong to each encoder."""
-    return [sum(config.dims.values()) if name == HMOE else encoders.load(name).width for name in config.encoders]
+    return [sum(config.dims.values()) if name == HMOE else _width(name, config) for name in config.encoders]
+
+
+def beside(config: Config) -> int:
+    """Columns of encoders in a frame, behind those of our features."""
+    return sum(widths(config)) if READINGS[config.reading].sequence else 0
+
+
+def depths(config: Config) -> list[int]:
+    """How many layers of each encoder stand side by side in its columns."""
+    return [1 if name == HMOE else len(encoders.load(name).numbers(config.layer)) for name in config.encoders]
+
+
+def _width(name: str, config: Config) -> int:
+    encoder = encoders.load(name)
+    return len(encoder.numbers(config.layer)) * MOMENTS[config.pooling] * encoder.width
 
 
 def build(corpus: Corpus, config: Config, workers: int | None = None, progress: bool = True) -> Embeddings:
@@ -50,29 +99,77 @@ def build(corpus: Corpus, config: Config, workers: int | None = None, progress: 
 
     `workers` processes share that, by default as many as there are cores.
     """
-    parts = [_embedded(corpus, name, config, workers, progress) for name in config.encoders]
-    return Embeddings(list(corpus.table["id"]), np.concatenate(parts, axis=1))
+    ids, ours = list(corpus.table["id"]), None
+    reading = READINGS[config.reading]
+    if reading.sequence:
+        if config.modalities:
+            ours = banks.build(corpus, config, copies=0, frames=True, workers=workers, progress=progress)
+        thinned = [_frames(corpus, name, config, workers, progress) for name in config.encoders]
+        together = [np.hstack(parts) for parts in zip(*thinned, strict=True)]
+        return Embeddings(ids, np.zeros((len(ids), 0), np.float32), ours, together)
+    if "statistics" in reading.blocks:
+        ours = banks.build(corpus, config, copies=0, prosody=reading.prosody, workers=workers, progress=progress)
+    parts = [_pooled(corpus, name, config, workers, progress) for name in config.encoders]
+    return Embeddings(ids, np.concatenate(parts, axis=1), ours)
 
 
-def _embedded(corpus: Corpus, name: str, config: Config, workers: int | None, progress: bool) -> np.ndarray:
+def _pooled(corpus: Corpus, name: str, config: Config, workers: int | None, progress: bool) -> np.ndarray:
+    """(n, D) of one encoder."""
     if name == HMOE:
         everything = np.arange(len(corpus))
         bank = banks.build(corpus, config, copies=0, workers=workers, progress=progress)
         return bank.pooled(everything, np.zeros(len(corpus), int))
     encoder = encoders.load(name)
-    name_of = f"{encoder.identity}-{made_by(type(encoder), _pooled)}"
-    path: Path = cache_dir() / "embeddings" / f"{corpus.name}-{banks.content(corpus)}" / f"{name_of}.npy"
+    kept = [_folder(corpus, name) / f"layer-{layer:02d}.npy" for layer in range(encoder.depth)]
+    wanted = [kept[number] for number in encoder.numbers(config.layer)]
+    if not all(map(banks.intact, wanted)):
+        layers = zip(*_passed(corpus, name, "every", 0, workers, progress), strict=True)
+        for path, layer in zip(kept, layers, strict=True):
+            banks.save(path, np.stack(layer))
+    moments = MOMENTS[config.pooling]
+    return np.concatenate([np.load(path)[:, :moments].reshape(len(corpus), -1) for path in wanted], axis=1)
+
+
+def _frames(corpus: Corpus, name: str, config: Config, workers: int | None, progress: bool) -> list[np.ndarray]:
+    """n arrays (T, D) of one layer, as many frames a second as `config.frame_stride` leaves of ours."""
+    if name == HMOE or config.layer == "all" or isinstance(config.layer, tuple):
+        remedy = "--set layer=4, and an encoder"
+        raise ConfigError("reading 'frames'", f"got {name!r}, layer {config.layer!r}", remedy)
+    encoder = encoders.load(name)
+    stride = encoder.rate * config.frame_stride * config.hop / config.sample_rate
+    if stride < 1 or stride % 1:
+        what = f"{config.frame_stride} frames of ours are {stride:g} of {name!r}"
+        raise ConfigError("config field 'frame_stride'", what, "choose one that makes a whole number")
+    path = _folder(corpus, name) / f"layer-{encoder.layer(config.layer):02d}.frames-{stride:g}.npy"
     if not banks.intact(path):
-        each = [joblib.delayed(_pooled)(corpus, name, i) for i in range(len(corpus))]
-        found = joblib.Parallel(n_jobs=workers or joblib.cpu_count(), return_as="generator")(each)
-        bar = tqdm(found, total=len(corpus), desc=name, unit="utterance", disable=not progress)
-        banks.save(path, np.stack(list(bar)))
-    return np.load(path)
+        found = list(_passed(corpus, name, encoder.layer(config.layer), int(stride), workers, progress))
+        banks.save(path, np.concatenate(found).astype(np.float16), lengths=[len(one) for one in found])
+    ends = np.cumsum(json.loads(banks.sidecar(path).read_text())["lengths"])
+    return np.split(np.load(path, mmap_mode="r").view(np.ndarray), ends[:-1])
 
 
-def _pooled(corpus: Corpus, name: str, i: int) -> np.ndarray:
-    samples = corpus.waveform(i)
+def _folder(corpus: Corpus, name: str) -> Path:
+    encoder = encoders.load(name)
+    name_of = f"{encoder.identity}-{made_by(type(encoder), Embedded, features.thin)}"
+    return cache_dir() / "embeddings" / f"{corpus.name}-{banks.content(corpus)}" / name_of
+
+
+def _passed(
+    corpus: Corpus, name: str, layer: int | str, stride: int, workers: int | None, progress: bool
+) -> list[np.ndarray]:
+    """One pass of the encoder over the corpus: `_heard` of each utterance."""
+    each = [joblib.delayed(_heard)(corpus, name, i, layer, stride) for i in range(len(corpus))]
+    found = joblib.Parallel(n_jobs=workers or joblib.cpu_count(), return_as="generator")(each)
+    return list(tqdm(found, total=len(corpus), desc=name, unit="utterance", disable=not progress))
+
+
+def _heard(corpus: Corpus, name: str, i: int, layer: int | str, stride: int) -> np.ndarray:
+    """Moments of every layer (L, 2, D); or the frames of one (T, D), `stride` averaged into one."""
     try:
-        return encoders.load(name)(samples, encoders.RATE).pooled
+        with one_thread():  # whose sums keep their order
+            layers: list[Embedded] = encoders.load(name).every_layer(corpus.waveform(i), encoders.RATE)
     except AudioError as error:
         raise AudioError(f"{corpus.table['path'].iloc[i]}, encoder {name!r}", error.what, error.remedy) from None
+    if layer == "every":
+        return np.stack([one.moments for one in layers])
+    return features.thin(layers[layer].frames, stride)

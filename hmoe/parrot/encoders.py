@@ -1,21 +1,27 @@
-"""Frozen speech encoders behind one interface: a waveform goes in; frames, their rate and a pooled vector come out.
+"""Frozen speech encoders behind one interface: a waveform goes in; the frames of each layer and their rate come out.
 
-    load("openwakeword")(samples, 16_000).pooled
+    load("openai/whisper-base")(samples, 16_000, layer=4).pooled
 
 Names: `openwakeword` and `resemblyzer`, whose weights come inside their PyPI packages; `mamba-0`, `attention-0`, ...
 made by `hmoe pretrain`; a `.safetensors` file of the same kind, or of a published Audio Mamba; all else is Hugging
-Face's, by name or local folder.
+Face's, by name or local folder. `HMOE_ENCODERS` is a folder that is looked into first: there `openai/whisper-base`
+is the folder `whisper-base`. `random:NAME` is NAME with random weights: what its architecture is worth untrained.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -31,9 +37,10 @@ from hmoe.config import Features
 from hmoe.corpora import audio
 from hmoe.parrot import audio_mamba
 from hmoe.parrot.pretraining import load_encoder
-from hmoe.parrot.ssamba import FRAMES, PER_STEP, SIZES, log_mel
+from hmoe.parrot.ssamba import FRAMES, PER_STEP, SIZES, PatchEncoder, log_mel
 
 RATE = 16_000  # Hz
+RANDOM = "random:"  # before the name of an encoder
 
 log = logging.getLogger(__name__)
 
@@ -50,29 +57,57 @@ class Embedded:
         """(D,): the mean over time, which is what PARROT reads."""
         return self.frames.mean(axis=0)
 
+    @property
+    def moments(self) -> np.ndarray:
+        """(2, D): mean and standard deviation over time."""
+        return np.stack([self.pooled, self.frames.std(axis=0)])
+
 
 class Encoder(ABC):
-    """`encoder(samples, sample_rate)` gives `Embedded`.
+    """`encoder(samples, sample_rate)` gives `Embedded`, of the last layer or of another.
 
-    AudioError for another rate than 16 kHz, unusable samples, or more of them than the encoder hears at once.
+    Layers count from 0, the input of the first block; layer `depth` - 1 is the output. An encoder that shows no inner
+    layer has one, its output.
+
+    AudioError for another rate than 16 kHz, unusable samples, or more of them than the encoder hears at once;
+    ConfigError for a layer that it has not.
     """
 
     identity: str  # names these weights, for the cache
     width: int  # D
     rate: float  # frames a second
+    depth: int = 1  # layers that can be read
     longest: float = audio.LONGEST  # s
 
-    def __call__(self, samples: np.ndarray, sample_rate: int) -> Embedded:
+    def __call__(self, samples: np.ndarray, sample_rate: int, layer: int | Literal["last"] = "last") -> Embedded:
+        return self.every_layer(samples, sample_rate)[self.layer(layer)]
+
+    def every_layer(self, samples: np.ndarray, sample_rate: int) -> list[Embedded]:
+        """All `depth` layers, by one pass."""
         if sample_rate != RATE:
             remedy = "resample it, as `audio.read` does"
             raise AudioError("encoder", f"audio at {sample_rate} Hz, expected {RATE} Hz", remedy)
         audio.check(samples, "encoder", sample_rate, self.longest)
         with torch.inference_mode():
-            return Embedded(np.asarray(self.frames(samples.astype(np.float32)), np.float32), self.rate)
+            layers = self.layers(samples.astype(np.float32))
+        return [Embedded(np.asarray(frames, np.float32), self.rate) for frames in layers]
+
+    def layer(self, layer: int | Literal["last"]) -> int:
+        """The number of a layer, if there is one."""
+        return self.numbers(layer)[0]
+
+    def numbers(self, layer: int | tuple[int, ...] | Literal["last", "all"]) -> list[int]:
+        """Those that `config.layer` means."""
+        if layer == "all":
+            return list(range(self.depth))
+        numbers = [self.depth - 1] if layer == "last" else list(layer) if isinstance(layer, tuple) else [layer]
+        if unknown := [number for number in numbers if not 0 <= number < self.depth]:
+            raise ConfigError("config field 'layer'", f"got {unknown[0]}", f"{self.identity} has 0 to {self.depth - 1}")
+        return numbers
 
     @abstractmethod
-    def frames(self, samples: np.ndarray) -> np.ndarray | Tensor:
-        """(S,) float32 -> (T, D)."""
+    def layers(self, samples: np.ndarray) -> list[np.ndarray | Tensor]:
+        """(S,) float32 -> `depth` times (T, D)."""
 
 
 class OpenWakeWord(Encoder):
@@ -81,9 +116,12 @@ class OpenWakeWord(Encoder):
     identity, width, rate = "openwakeword-0.4.0", 96, 12.5
     WINDOW, HOP = 76, 8  # mel frames
 
-    def __init__(self) -> None:
+    def __init__(self, random: bool = False) -> None:
         import onnxruntime
 
+        if random:
+            what = "its weights are inside a compiled graph"
+            raise ConfigError(f"encoder '{RANDOM}openwakeword'", what, "random weights: of any other encoder")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         folder = packaged("openwakeword", "pip install openwakeword==0.4.0") / "resources" / "models"
@@ -92,13 +130,13 @@ class OpenWakeWord(Encoder):
             for name in ("melspectrogram", "embedding_model")
         )
 
-    def frames(self, samples: np.ndarray) -> np.ndarray:
+    def layers(self, samples: np.ndarray) -> list[np.ndarray]:
         samples = np.pad(samples, (0, max(0, RATE - len(samples))))  # at least one window
         (mel,) = self.mel.run(None, {self.mel.get_inputs()[0].name: 32_767 * samples[None]})
         mel = mel.squeeze() / 10 + 2  # as openwakeword scales it
         windows = np.lib.stride_tricks.sliding_window_view(mel, self.WINDOW, axis=0)[:: self.HOP]
         x = np.ascontiguousarray(windows.transpose(0, 2, 1)[..., None])
-        return self.embed.run(None, {self.embed.get_inputs()[0].name: x})[0].reshape(len(x), -1)
+        return [self.embed.run(None, {self.embed.get_inputs()[0].name: x})[0].reshape(len(x), -1)]
 
 
 class Resemblyzer(Encoder):
@@ -110,16 +148,19 @@ class Resemblyzer(Encoder):
     identity, width, rate = "resemblyzer-0.1.4", 256, 100.0
     GRID = Features(n_fft=400)  # 25 ms every 10 ms
 
-    def __init__(self) -> None:
+    def __init__(self, random: bool = False) -> None:
+        self.lstm = nn.LSTM(40, 256, num_layers=3, batch_first=True)
+        if random:
+            self.identity = "random-resemblyzer"
+            return
         folder = packaged("resemblyzer", "pip install --no-deps Resemblyzer==0.1.4")
         state = torch.load(folder / "pretrained.pt", map_location="cpu", weights_only=True)["model_state"]
-        self.lstm = nn.LSTM(40, 256, num_layers=3, batch_first=True)
         self.lstm.load_state_dict({k.removeprefix("lstm."): v for k, v in state.items() if k.startswith("lstm.")})
 
-    def frames(self, samples: np.ndarray) -> Tensor:
+    def layers(self, samples: np.ndarray) -> list[Tensor]:
         level = 10 ** (-30 / 20) / np.sqrt(np.mean(samples**2))  # -30 dBFS, where it is quieter
         mel = features.mel_filters(RATE, 400, 40) @ features.power(samples * max(1.0, level), self.GRID)
-        return self.lstm(torch.from_numpy(mel.T.astype(np.float32))[None])[0][0]
+        return [self.lstm(torch.from_numpy(mel.T.astype(np.float32))[None])[0][0]]
 
 
 class Patches(Encoder):
@@ -128,14 +169,18 @@ class Patches(Encoder):
     Blocks that read in both directions, as SSAMBA's do, have other weights and are refused.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, random: bool = False) -> None:
         self.model = load_encoder(path)
-        self.identity = f"{path.stem}-{digest(self.model)}"
+        if random:  # but on the scale of the audio that it would have been pre-trained on
+            fresh = PatchEncoder(self.model.kind, self.model.size)
+            fresh.mean, fresh.deviation = self.model.mean, self.model.deviation
+            self.model = fresh.eval()
+        self.identity = f"{'random-' * random}{path.stem}-{digest(self.model)}"
         self.width, self.rate = PER_STEP * SIZES[self.model.size][0], 100 / FRAMES
 
-    def frames(self, samples: np.ndarray) -> Tensor:
+    def layers(self, samples: np.ndarray) -> list[Tensor]:
         mel = log_mel(samples)
-        return self.model(nn.functional.pad(mel, (0, 0, 0, max(0, FRAMES - len(mel))))[None])[0]
+        return [self.model(nn.functional.pad(mel, (0, 0, 0, max(0, FRAMES - len(mel))))[None])[0]]
 
 
 class Published(Encoder):
@@ -143,55 +188,134 @@ class Published(Encoder):
 
     rate = 100 / FRAMES
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, random: bool = False) -> None:
         self.model = audio_mamba.load(path, load_file(path))
-        self.identity = f"{path.stem}-{digest(self.model)}"
+        if random:
+            self.model = audio_mamba.AudioMamba(self.model.width, len(self.model.blocks)).eval()
+        self.identity = f"{'random-' * random}{path.stem}-{digest(self.model)}"
         self.width = PER_STEP * self.model.width
 
-    def frames(self, samples: np.ndarray) -> Tensor:
-        return self.model(audio_mamba.log_mel(samples))
+    def layers(self, samples: np.ndarray) -> list[Tensor]:
+        return [self.model(audio_mamba.log_mel(samples))]
 
 
 class HuggingFace(Encoder):
-    """HuBERT, WavLM, wav2vec 2.0, UniSpeech-SAT, MMS, or the encoder of Whisper: the last layer.
+    """HuBERT, WavLM, wav2vec 2.0, UniSpeech-SAT, MMS.
 
     Raises ConfigError where the weights are not there or do not fit; what is missing is never made up.
     """
 
-    def __init__(self, name: str) -> None:
-        try:
-            from transformers import AutoFeatureExtractor, AutoModel
-        except ImportError:
-            raise ConfigError(
-                f"encoder {name!r}", "needs transformers", "pip install 'transformers>=4.45,<6'"
-            ) from None
-        try:
-            self.prepare = AutoFeatureExtractor.from_pretrained(name)
-            model, told = AutoModel.from_pretrained(name, output_loading_info=True, use_safetensors=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            remedy = (
-                "give a folder with model.safetensors, or a name where there is a network; or openwakeword, resemblyzer"
-            )
-            raise ConfigError(f"encoder {name!r}", f"cannot be loaded ({str(error)[:200]})", remedy) from None
-        # A masked frame's vector is for pre-training alone; any other number that is not in the file is needed.
-        missing = sorted(key for key in told["missing_keys"] if not key.endswith("masked_spec_embed"))
-        if missing or told["mismatched_keys"]:
-            what = f"the checkpoint lacks or misfits {(missing or sorted(told['mismatched_keys']))[0]}"
-            raise ConfigError(f"encoder {name!r}", what, "give a checkpoint of this very model")
-        self.whisper = model.config.model_type == "whisper"
-        # A checkpoint may be of half precision, in which a CPU computes slowly, if at all.
-        self.model = (model.get_encoder() if self.whisper else model).float().eval()
-        self.width = model.config.hidden_size
-        self.rate = 50.0 if self.whisper else RATE / float(np.prod(model.config.conv_stride))
-        self.identity = f"{Path(name).name}-{digest(self.model)}"
-        if self.whisper:
-            self.longest = float(self.prepare.chunk_length)  # what is left of a longer one would not be heard
+    def __init__(self, name: str, random: bool = False) -> None:
+        self.prepare, self.model = pretrained_model(name, random)
+        self.width, self.depth = self.model.config.hidden_size, self.model.config.num_hidden_layers + 1
+        self.rate = RATE / float(np.prod(self.model.config.conv_stride))
+        self.identity = f"{'random-' * random}{Path(name).name}-{digest(self.model)}"
 
-    def frames(self, samples: np.ndarray) -> Tensor:
-        x = self.prepare(samples, sampling_rate=RATE, return_tensors="pt")
-        hidden = self.model(x["input_features" if self.whisper else "input_values"]).last_hidden_state[0]
-        # Whisper's input is always `longest`, the rest of it silence.
-        return hidden[: -(-len(samples) * int(self.rate) // RATE)] if self.whisper else hidden
+    def layers(self, samples: np.ndarray) -> list[Tensor]:
+        said = self.model(self.ready(samples)["input_values"], output_hidden_states=True)
+        return [hidden[0] for hidden in (*said.hidden_states[:-1], said.last_hidden_state)]
+
+    def ready(self, samples: np.ndarray, **how: Any) -> dict[str, Tensor]:
+        return self.prepare(samples, sampling_rate=RATE, return_tensors="pt", **how)
+
+
+class Whisper(HuggingFace):
+    """The encoder of Whisper (Radford et al. 2022), from a whole checkpoint or from one of its encoder alone.
+
+    It was trained on windows of 30 s, the rest of them silence. Here a window is as long as the utterance, and so are
+    its positions, which are sinusoids: far cheaper, and no silence is attended to. `window` (s), if given, is the least
+    that is heard; chapter 21 measures what it changes.
+    """
+
+    rate = 50.0
+
+    def __init__(self, name: str, random: bool = False, window: float = 0.0) -> None:
+        self.prepare, self.model = pretrained_model(name, random)
+        config = self.model.config
+        self.width, self.depth = config.d_model, config.encoder_layers + 1
+        self.longest = config.max_source_positions / self.rate  # what is left of a longer one would not be heard
+        self.places, self.window = self.model.embed_positions.weight, window
+        self.identity = f"{'random-' * random}{Path(name).name}-{digest(self.model)}" + f"-{window:g}" * (window > 0)
+
+    def layers(self, samples: np.ndarray) -> list[Tensor]:
+        T = math.ceil(len(samples) * self.rate / RATE)
+        whole = min(max(T, math.ceil(self.window * self.rate)), len(self.places))
+        padded = np.pad(samples, (0, int(whole * RATE / self.rate) - len(samples)))
+        # The library's encoder takes windows of one length, that of its table of positions.
+        self.model.config.max_source_positions = whole
+        self.model.embed_positions = nn.Embedding.from_pretrained(self.places[:whole])
+        x = self.ready(padded, padding=False, truncation=False)["input_features"]
+        said = self.model(x, output_hidden_states=True)
+        return [hidden[0, :T] for hidden in (*said.hidden_states[:-1], said.last_hidden_state)]
+
+
+def pretrained_model(name: str, random: bool) -> tuple[Any, nn.Module]:
+    """Feature extractor and model of Hugging Face's, by name or folder; of Whisper the encoder. ConfigError."""
+    config = configured(name)
+    whisper = config.model_type == "whisper"
+    with loading(name):
+        from transformers import AutoFeatureExtractor, AutoModel
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        place = located(name)
+        prepare = AutoFeatureExtractor.from_pretrained(place)
+        if random:
+            return prepare, (WhisperEncoder(config) if whisper else AutoModel.from_config(config)).eval()
+        # A checkpoint may be of half precision, in which a CPU computes slowly, if at all.
+        how = {"output_loading_info": True, "use_safetensors": True, "dtype": torch.float32}
+        if whisper:  # a decoder is not read, whether it is there or not
+            how["key_mapping"] = {r"^(model\.)?encoder\.": ""}
+        model, told = (WhisperEncoder if whisper else AutoModel).from_pretrained(place, **how)
+    # A masked frame's vector is for pre-training alone; any other number that is not in the file is needed.
+    missing = sorted(key for key in told["missing_keys"] if not key.endswith("masked_spec_embed"))
+    if missing or told["mismatched_keys"]:
+        what = f"the checkpoint lacks or misfits {(missing or sorted(map(str, told['mismatched_keys'])))[0]}"
+        raise ConfigError(f"encoder {name!r}", what, "give a checkpoint of this very model")
+    return prepare, model.eval()
+
+
+def located(name: str) -> str:
+    """The folder of the encoder in `HMOE_ENCODERS`, if there is one; else the name, a path or the Hub's."""
+    folder = os.environ.get("HMOE_ENCODERS")
+    for candidate in (name, Path(name).name) if folder else ():
+        if (Path(folder) / candidate).is_dir():
+            return str(Path(folder) / candidate)
+    return name
+
+
+def configured(name: str) -> Any:
+    """Hugging Face's configuration of a model; ConfigError."""
+    with loading(name):
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(located(name))
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """transformers without its reports, bars and retries in the log; what is wrong becomes one ConfigError."""
+    try:
+        from huggingface_hub.utils import logging as hub
+        from transformers.utils import logging as theirs
+    except ImportError:
+        raise ConfigError(f"encoder {name!r}", "needs transformers", "pip install 'hmoe[encoders]'") from None
+    levels, bars = (theirs.get_verbosity(), hub.get_verbosity()), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity(theirs.CRITICAL)
+    hub.set_verbosity(hub.CRITICAL)
+    theirs.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        remedy = (
+            "give a folder with config.json, preprocessor_config.json and model.safetensors, or a name where there is "
+            "a network; HMOE_ENCODERS is the folder of such folders"
+        )
+        raise ConfigError(f"encoder {name!r}", f"cannot be loaded ({str(error)[:200]})", remedy) from None
+    finally:
+        theirs.set_verbosity(levels[0])
+        hub.set_verbosity(levels[1])
+        if bars:
+            theirs.enable_progress_bar()
 
 
 def digest(model: nn.Module) -> str:
@@ -239,10 +363,10 @@ def registered() -> pd.DataFrame:
         return pd.DataFrame({"encoder": [], "weights": []})
 
 
-def _own(name: str) -> Patches:
-    encoder, known = Patches(own_path(name)), registered()
+def _own(name: str, random: bool) -> Patches:
+    encoder, known = Patches(own_path(name), random), registered()
     recorded = list(known.loc[known["encoder"] == name, "weights"])
-    if recorded and not encoder.identity.endswith(tuple(recorded)):
+    if recorded and not random and not encoder.identity.endswith(tuple(recorded)):
         others = ", ".join(recorded)
         log.warning("%s: other weights than those of the records (%s); write elsewhere, HMOE_RESULTS", name, others)
     return encoder
@@ -251,10 +375,13 @@ def _own(name: str) -> Patches:
 @cache
 def load(name: str) -> Encoder:
     """The encoder of that name, with its weights; ConfigError where they cannot be had."""
-    if name in (known := {"openwakeword": OpenWakeWord, "resemblyzer": Resemblyzer}):
-        return known[name]()
-    if name.endswith(".safetensors"):
-        return (Published if audio_mamba.published(Path(name)) else Patches)(Path(name))
-    if name.partition("-")[0] in ("mamba", "attention") and "/" not in name:
-        return _own(name)
-    return HuggingFace(name)
+    plain, random = name.removeprefix(RANDOM), name.startswith(RANDOM)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of random weights; others draw none that they keep
+        if plain in (known := {"openwakeword": OpenWakeWord, "resemblyzer": Resemblyzer}):
+            return known[plain](random)
+        if plain.endswith(".safetensors"):
+            return (Published if audio_mamba.published(Path(plain)) else Patches)(Path(plain), random)
+        if plain.partition("-")[0] in ("mamba", "attention") and "/" not in plain:
+            return _own(plain, random)
+        return (Whisper if configured(plain).model_type == "whisper" else HuggingFace)(plain, random)

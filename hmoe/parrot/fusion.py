@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hmoe.base.errors import ConfigError
 from hmoe.config import Config
 from hmoe.model import HMoESiMBA, Standardise
-from hmoe.parrot.cached import widths
+from hmoe.parrot.cached import HMOE, depths, widths
 
 WIDTH = 120  # of a branch
 EPSILON, ITERATIONS = 0.05, 50  # of Sinkhorn
@@ -61,19 +61,35 @@ def across_one_by_one(p: Tensor, q: Tensor, anchors_p: Tensor, anchors_q: Tensor
     return weights @ anchors_p
 
 
-class Branch(nn.Module):
-    """A pooled embedding (B, D), read as a sequence of one channel -> (B, 120)."""
+class WeightedSum(nn.Module):
+    """L layers of an encoder (B, L D) -> (B, D), by weights that are learned with the rest (SUPERB, Yang et al. 2021).
 
-    def __init__(self, D: int, filters: int) -> None:
+    The mean over time of a sum is the sum of means, so pooled layers are weighted as their frames would be.
+    """
+
+    def __init__(self, L: int) -> None:
         super().__init__()
+        self.logits = nn.Parameter(torch.zeros(L))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("l,bld->bd", self.logits.softmax(0), x.unflatten(1, (len(self.logits), -1)))
+
+
+class Branch(nn.Module):
+    """A pooled embedding (B, D), or L layers of one, read as a sequence of one channel -> (B, 120)."""
+
+    def __init__(self, D: int, filters: int, L: int = 1) -> None:
+        super().__init__()
+        D //= L
         self.layers = nn.Sequential(
+            *([WeightedSum(L)] if L > 1 else []), nn.Unflatten(1, (1, D)),
             nn.Conv1d(1, filters, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2),
             nn.Conv1d(filters, 2 * filters, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2),
             nn.Flatten(), nn.Linear(2 * filters * (D // 4), WIDTH),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x[:, None])
+        return self.layers(x)
 
 
 class HMoEBranch(nn.Module):
@@ -108,8 +124,8 @@ class PARROT(nn.Module):
         self.config, self.widths = config, widths(config)
         self.standardise = Standardise(sum(self.widths), torch.arange(sum(self.widths)))
         self.branches = nn.ModuleList(
-            HMoEBranch(config) if name == "hmoe-simba" else Branch(D, config.filters)
-            for name, D in zip(config.encoders, self.widths, strict=True)
+            HMoEBranch(config) if name == HMOE else Branch(D, config.filters, L)
+            for name, D, L in zip(config.encoders, self.widths, depths(config), strict=True)
         )
         parts = PARTS[config.fusion] if len(self.branches) == 2 else 1
         self.classifier = nn.Sequential(

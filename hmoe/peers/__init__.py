@@ -14,6 +14,7 @@ from torch import nn
 from hmoe.base.errors import ConfigError
 from hmoe.config import Config
 from hmoe.model import HMoESiMBA
+from hmoe.parrot.cached import beside
 from hmoe.parrot.fusion import PARROT
 from hmoe.peers import classical
 from hmoe.peers.cnn_bigru import CNNBiGRU
@@ -24,6 +25,7 @@ from hmoe.peers.sequence import LSTM, Transformer
 from hmoe.peers.tim_net import TIMNet
 from hmoe.peers.tlfmrf import tlfmrf
 from hmoe.peers.unseen import across_speakers
+from hmoe.peers.wide import CLASSIFIERS, wide
 
 Builder = Callable[[Config, int], nn.Module | BaseEstimator]
 
@@ -38,6 +40,8 @@ MODELS: dict[str, Builder] = {
     "svm-tuned": classical.svm_tuned,
     "lr-tuned": classical.lr_tuned,
     "rf-tuned": classical.rf_tuned,
+    **{f"wide-{kind}": wide(kind, across=False) for kind in CLASSIFIERS},
+    **{f"wide-{kind}-across-speakers": wide(kind, across=True) for kind in CLASSIFIERS},
     "across-speakers-statistics": across_speakers.statistics,
     "across-speakers-prosody": across_speakers.prosody,
     "across-speakers-both": across_speakers.both,
@@ -55,7 +59,7 @@ MODELS: dict[str, Builder] = {
     "cpac": CPAC,
     "tim-net": TIMNet,
     "parrot": PARROT,
-    "hmoe-simba": HMoESiMBA,
+    "hmoe-simba": lambda config, C: HMoESiMBA(config, C, beside=beside(config)),
     **CONTROLS,
 }
 

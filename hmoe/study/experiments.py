@@ -663,9 +663,56 @@ PARROT_PUBLISHED = {
     "PARROT": {"CREMA-D": (73.68, 72.90), "EmoDB": (92.24, 91.53), "MESD": (59.54, 58.94)},
 }
 
+WHISPER = "openai/whisper-base"
+KNOWN_VOICE, NEW_VOICE = "known speakers", "new speaker"
+ALONE, OWN = "one recording at a time", "own scale"  # own scale: with the speaker's unlabelled recordings
+_WHISPER = {"encoders": (WHISPER,), "reading": "embeddings", "layer": "all", "pooling": "mean+deviation", "augment": ()}
+_OURS = {"reading": "statistics+prosody", "augment": ()}
+_TAKEN = {
+    "ours": _OURS,
+    "Whisper": _WHISPER,
+    "Whisper and ours": {**_WHISPER, "reading": "statistics+prosody+embeddings"},
+    "random Whisper": {**_WHISPER, "encoders": (f"random:{WHISPER}",)},
+    "Whisper, layers 2 to 5": {**_WHISPER, "layer": (2, 3, 4, 5)},
+    "Whisper, means alone": {**_WHISPER, "pooling": "mean"},
+    **{f"Whisper, layer {layer}": {**_WHISPER, "layer": layer} for layer in range(7)},
+}
+_CLASSIFIED = {
+    "discriminant": tuple(_TAKEN),
+    "ridge": ("Whisper", "ours", "Whisper, layer 1", "Whisper, layer 3"),
+    "svm": ("Whisper, layer 1", "Whisper, layer 3", "Whisper, layer 6"),
+}
+
+
+def taken(inputs: str, classifier: str, scale: str = ALONE, voice: str = KNOWN_VOICE) -> str:
+    """The name of a row of `TAKES`."""
+    return f"{inputs}; {classifier}; {scale}; {voice}"
+
+
+TAKES = Experiment(
+    "takes",
+    "What it would take",
+    tuple(
+        Row(
+            taken(inputs, classifier, scale, voice),
+            {
+                **_TAKEN[inputs],
+                "model": f"wide-{classifier}{'-across-speakers' * (voice == NEW_VOICE)}",
+                **({"by_speaker": True} if scale == OWN else {}),
+            },
+            protocol="speaker" if voice == NEW_VOICE else "stratified-5",
+        )
+        for classifier, several in _CLASSIFIED.items()
+        for inputs in several
+        for scale in (ALONE, OWN)
+        for voice in (KNOWN_VOICE, NEW_VOICE)
+    ),
+)
+
 _AUDITS = (
     TABLE_3_FRAMES, FIGURE_2_FRAMES, FIGURE_3_FRAMES, FIGURE_4_FRAMES, ROUTER_FRAMES, AMBIGUITIES_FRAMES,
-    CONTROLS_FRAMES, BASELINES, PROTOCOLS, ROBUSTNESS, ROUTER, SPEAKERS, PARROT, SELECTION, SELECTION_RAVDESS,
+    CONTROLS_FRAMES, BASELINES, PROTOCOLS, ROBUSTNESS, ROUTER, SPEAKERS, PARROT, TAKES, SELECTION,
+    SELECTION_RAVDESS,
     AMBIGUITIES,
 )  # fmt: skip
 AUDITS = {e.name: e for e in _AUDITS}

@@ -191,7 +191,8 @@ def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...], s
     copies = config.copies if config.augment else 0
     augmenting = config.only(Augmenting).key() if copies else ""
     stride = config.frame_stride if READINGS[config.reading].sequence else 0
-    kinds = (stride, READINGS[config.reading].prosody, config.encoders)
+    encoders = (*config.encoders, str(config.layer), config.pooling) if config.encoders else ()
+    kinds = (stride, READINGS[config.reading].prosody, encoders)
     return config.only(Features).key(), augmenting, copies, *kinds, trial.features_on
 
 
@@ -202,7 +203,7 @@ def open_bank(
 
     `device`: as for `bank.build`; encoders run on the CPU whatever it is.
     """
-    if config.reading == "embeddings":
+    if config.encoders:
         return cached.build(corpus, config, workers, progress)
     copies = config.copies if config.augment else 0
     reading = READINGS[config.reading]

@@ -20,6 +20,7 @@ from hmoe.inputs.bank import Bank
 from hmoe.inputs.batches import Inputs
 from hmoe.model import count_parameters
 from hmoe.peers.unseen.across_speakers import AcrossSpeakers
+from hmoe.peers.wide import Wide
 from hmoe.readings import READINGS
 from hmoe.study import metrics
 from hmoe.study.leaking import CLEAN, COPIES, LEAKING, UnrolledInputs, unrolled
@@ -80,7 +81,7 @@ def fit_split(
     speakers, inputs = seen(trial, corpus).table["speaker"].to_numpy(), inputs_of(trial, corpus, bank)
     model = peers.build(config, len(corpus.emotions))
     if not isinstance(model, nn.Module):
-        if isinstance(model, AcrossSpeakers):
+        if isinstance(model, AcrossSpeakers | Wide):
             copies = range(config.copies + 1 if config.augment else 1)
             X = np.concatenate([vectors(inputs, split.train, copy) for copy in copies])
             rows = np.tile(split.train, len(copies))
