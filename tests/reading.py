@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 from hmoe_book import build as book
 
 PAGES = [str(path.relative_to(book.PROJECT).with_suffix(".html")) for path in book.sources()]
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 MODES = ("light", "dark")
 RESULTS = book.PROJECT / "results"
 # Sphinx-thebe declares the same constant twice on every page; nothing of it is used.
@@ -24,6 +24,7 @@ BASELINE = {
     "aria-deprecated-role": r"#id\d+",  # docutils gives entries of a bibliography the role doc-biblioentry
     "aria-required-children": r"\.citation-list",  # and puts them into a list, which wants listitems
 }
+TALLEST = 20_000  # pixels of a page
 LIMIT = 2_000_000  # bytes that a page may weigh without its audio
 
 
@@ -88,6 +89,12 @@ def check(path: str, context: BrowserContext, html: Path, site: str) -> None:
     assert page.evaluate("document.documentElement.lang") == "en"
     assert page.evaluate(WITHOUT_RECORD) == []
     assert page.evaluate(WARNINGS) == []
+    assert page.evaluate(EMPTY_HEADERS) == []
+    page.evaluate("document.querySelectorAll('main details').forEach(details => details.open = true)")
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert page.evaluate(CUT) == []
+    page.evaluate("document.querySelectorAll('main details').forEach(details => details.open = false)")
+    assert page.evaluate("document.documentElement.scrollHeight") < TALLEST
     assert violations(page) == {}
     page.close()
 
@@ -126,6 +133,15 @@ WITHOUT_RECORD = """() => [...document.querySelectorAll("figure.hmoe-figure")]
     .filter(figure => !figure.querySelector(".hmoe-record")).map(figure => figure.innerText.slice(-200))"""
 
 WARNINGS = """() => [...document.querySelectorAll(".output.stderr")].map(warning => warning.innerText.slice(0, 200))"""
+
+EMPTY_HEADERS = """() => [...document.querySelectorAll("main th")].filter(header => !header.textContent.trim())
+    .map(header => header.closest("table").innerText.slice(0, 100))"""
+
+# Code and tables that scroll sideways; a figure may, where it would else be too small to read.
+CUT = """() => [...document.querySelectorAll("main pre, main table")]
+    .map(e => e.tagName === "PRE" ? e : e.closest(".hmoe-scroll, .pst-scrollable-table-container, .output") ?? e)
+    .filter(box => box.clientWidth > 0 && box.scrollWidth > box.clientWidth + 1)
+    .map(box => box.scrollWidth + " > " + box.clientWidth + ": " + box.innerText.slice(0, 100))"""
 
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 

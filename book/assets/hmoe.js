@@ -3,3 +3,49 @@ window.addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
   for (const formula of document.querySelectorAll("mjx-container[display]")) formula.tabIndex = 0;
 });
+
+// A table that does not fit becomes a list: each row a block, each cell behind the name of its column.
+const PHONE = window.matchMedia("(max-width: 767.98px)");
+
+function columnNames(table) {
+  const names = [];
+  for (const row of table.tHead?.rows ?? []) {
+    let column = 0;
+    for (const cell of row.cells) {
+      for (let n = 0; n < cell.colSpan; n++, column++) {
+        const text = cell.innerText.trim();
+        names[column] = [names[column], text].filter(Boolean).join(", ");
+      }
+    }
+  }
+  return names;
+}
+
+function asList(table) {
+  const names = columnNames(table);
+  table.setAttribute("role", "table");
+  for (const body of table.tBodies) body.setAttribute("role", "rowgroup");
+  for (const row of [...table.tBodies].flatMap((body) => [...body.rows])) {
+    row.setAttribute("role", "row");
+    let column = 0;
+    for (const cell of row.cells) {
+      cell.setAttribute("role", cell.tagName === "TH" ? "rowheader" : "cell");
+      if (cell.tagName === "TD" && names[column] && column > 0) cell.dataset.column = names[column];
+      column += cell.colSpan;
+    }
+  }
+}
+
+function fit() {
+  for (const table of document.querySelectorAll("main table")) {
+    table.classList.remove("hmoe-list");
+    const box = table.closest(".hmoe-scroll, .pst-scrollable-table-container, .output") ?? table.parentElement;
+    if (!PHONE.matches || !table.tHead || box.scrollWidth <= box.clientWidth + 1) continue;
+    if (!table.hasAttribute("role")) asList(table);
+    table.classList.add("hmoe-list");
+  }
+}
+
+window.addEventListener("load", fit);
+PHONE.addEventListener("change", fit);
+document.addEventListener("toggle", fit, true); // what is folded has no width until it is opened

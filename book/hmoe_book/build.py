@@ -35,7 +35,7 @@ from hmoe.base.files import DATA, PROJECT, atomic_write, results_dir
 from hmoe.base.source import Needs
 from hmoe.base.stamp import commit, machine
 from hmoe.study.store import Store
-from hmoe_book import exhibit, pages, reads, runs
+from hmoe_book import exhibit, figures, pages, reads, runs
 
 BUILD = PROJECT / "_build"
 FOLDED_FROM = 11
@@ -45,8 +45,7 @@ NUMBER = re.compile(
     r"(?: \[[^\]<]*\]| \([−+-]?\d[\d.,]*\))?\s*(?:</p>)?)</td>"
 )
 """A cell of a table that holds a number: with its interval, or with the paper's number beside it."""
-OF_THE_MACHINE = "ignore:IProgress not found,ignore:A worker stopped while some jobs were given"
-"""Warnings that say nothing of the chapter: no widgets for progress bars, a worker process that was idle too long."""
+QUIET = ",".join(f"ignore:{message}" for message in figures.OF_THE_MACHINE)
 UNUSED = re.compile(r'<script src="[^"]*fontawesome/[^"]*"></script>|<link rel="preload"[^>]*fa-(brands|regular)[^>]*>')
 """1.6 MB a page: a script that draws the icons which the theme's font draws as well, and fonts that no page uses."""
 
@@ -197,7 +196,7 @@ def execute(parameters: dict[str, Any], jobs: int = 2) -> list[Path]:
     # The kernel of this environment, whatever else is installed for this user.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     # Notebooks run side by side, one thread each; a page shows results, not progress.
-    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONWARNINGS": OF_THE_MACHINE}
+    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONWARNINGS": QUIET}
     with ThreadPoolExecutor(jobs) as pool:
         runs = {pool.submit(_execute, path, done[path], parameters): path for path in due}
         try:

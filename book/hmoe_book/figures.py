@@ -19,11 +19,16 @@ import io
 import json
 import re
 import warnings
+from typing import Any
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
+
+from hmoe.base.device import usable
+from hmoe.base.errors import HmoeError
 
 INK = "#1f2328"
 """Axes and text; becomes the page's own text colour."""
@@ -41,9 +46,20 @@ EMOTION_COLOURS = {
 COLOURS = ["#1080b1", "#e17e00", "#4ba961", "#bf281b", "#bb1dff", "#7f7f7f"]
 """For whatever is not an emotion, in the order of use."""
 
+OF_THE_MACHINE = ("IProgress not found", "A worker stopped while some jobs were given")
+"""Warnings that say nothing of a page: no widgets for progress bars, a worker process that was idle too long."""
+
 
 def use() -> None:
-    """Set the style of every figure made from here on."""
+    """Set the style of every figure made from here on.
+
+    A notebook calls this first, so here too its parameter `device` is tried, and errors of `hmoe` become one line.
+    """
+    for message in OF_THE_MACHINE:
+        warnings.filterwarnings("ignore", message=message)
+    if (notebook := get_ipython()) is not None:
+        notebook.set_custom_exc((HmoeError,), _in_one_line)
+        usable(notebook.user_ns.get("device"), "parameter 'device'")
     sns.set_theme(
         context="notebook",
         style="ticks",
@@ -74,6 +90,11 @@ def use() -> None:
             "svg.hashsalt": "hmoe",
         },
     )
+
+
+def _in_one_line(shell: Any, kind: type, error: HmoeError, *_: object, **__: object) -> None:
+    """What a cell shows of an error that says itself where, what and the remedy."""
+    shell._showtraceback(kind, error, [f"hmoe: {error}"])
 
 
 def svg(fig: Figure, alt: str) -> str:

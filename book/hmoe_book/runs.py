@@ -50,7 +50,9 @@ def grouped(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _section(path: Path, trials: pd.DataFrame) -> str:
     title = f"## {path.parent.name}: {path.stem}\n\n{_link(path)}: {len(trials)} trials.\n"
-    return f"{title}\n{table(HEADER, grouped(trials).itertuples(index=False))}"
+    lines = grouped(trials)
+    shown = table(HEADER, lines.itertuples(index=False))
+    return f"{title}\n:::{{dropdown}} {len(lines)} lines\n{shown}:::\n"
 
 
 def _measurements(paths: list[Path]) -> str:

@@ -14,6 +14,7 @@ from sphinx.writers.html5 import HTML5Translator
 from hmoe_book import runs
 
 COLUMN = 620.0  # points: wider figures were drawn for more than the column of text
+OPEN = 12  # rows of a table that are shown at once; of a longer one, none until asked for
 LETTERS = 90  # of a row of a table with its gaps, which the column of text holds
 
 
@@ -30,6 +31,8 @@ class Drawing(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         said, drawing = json.loads(self.content[0]), "\n".join(self.content[1:])
+        if (rows := drawing.count("<tr") - 1) > OPEN:
+            drawing = f"<details><summary>Show the table: {rows} rows</summary>{drawing}</details>"
         classes = ["hmoe-figure", *(["full-width"] if wide(drawing) else [])]
         shown = self.kind("", nodes.raw("", drawing, format="html"), classes=classes)
         if said["caption"]:

@@ -9,20 +9,8 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from hmoe.base.device import usable
 from hmoe.base.errors import ConfigError
-
-
-def usable(device: str | None) -> str | None:
-    """`device`, if torch can compute there; asked before hours of features rather than after."""
-    import torch
-
-    if device is None:
-        return None
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError):  # a device unknown to torch, or one it was built without
-        raise ConfigError("--device", f"got {device!r}", "give cpu, or cuda where torch sees a GPU") from None
-    return device
 
 
 class Format(StrEnum):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 import yaml
 
+from hmoe.base.device import usable
 from hmoe.base.errors import ConfigError
 from hmoe.commands.options import (
     Changes,
@@ -22,7 +23,6 @@ from hmoe.commands.options import (
     numbers,
     overrides,
     save_figure,
-    usable,
 )
 
 app = typer.Typer()
