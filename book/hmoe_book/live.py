@@ -8,10 +8,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from hmoe.corpora import Corpus
-from hmoe.study import grid
+from hmoe.study import grid, robustness
 from hmoe.study.experiments import Experiment
-from hmoe.study.profiles import Profile
-from hmoe.study.trial import fit_split
+from hmoe.study.profiles import Profile, store_for
+from hmoe.study.trial import Trial, fit_split
 from hmoe.train import one_thread
 from hmoe_book import exhibit, figures
 
@@ -25,13 +25,11 @@ def learning(
     `selection` "nested" holds out training utterances, "test" watches the test fold. One fold of one seed says how
     training goes, not which row is better: so the figure has no number for either.
     """
-    wanted = grid.trials([experiment], corpus, chosen, [seed], rows, device, selection=selection)
     histories: dict[str, pd.DataFrame] = {}
-    for trial in wanted:
-        if trial.row not in histories:
-            bank = grid.open_bank(corpus, trial.config, 1, False, trial.features_on)
-            with one_thread():
-                histories[trial.row] = pd.DataFrame(fit_split(trial, corpus, bank)[1].history)
+    for trial in first_folds(grid.trials([experiment], corpus, chosen, [seed], rows, device, selection=selection)):
+        bank = grid.open_bank(corpus, trial.config, 1, False, trial.features_on)
+        with one_thread():
+            histories[trial.row] = pd.DataFrame(fit_split(trial, corpus, bank)[1].history)
     watched = {"nested": "training utterances held out", "test": "the test fold"}[selection]
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
     for (row, history), colour, line in zip(histories.items(), figures.COLOURS, ("-", "--", ":", "-."), strict=False):
@@ -53,3 +51,53 @@ def learning(
         record=exhibit.made(corpus, chosen.name, seed, device),
         name=name,
     )
+
+
+def first_folds(trials: Sequence[Trial]) -> list[Trial]:
+    """Of each row the trial of its first fold."""
+    return list({trial.row: trial for trial in reversed(trials)}.values())[::-1]
+
+
+def predictions(
+    experiment: Experiment, rows: Sequence[str], corpus: Corpus, chosen: Profile, seed: int, device: str
+) -> exhibit.Table:
+    """Train rows of an experiment on their first fold; a table of what each says of one test utterance an emotion."""
+    answers: dict[str, dict[str, str]] = {}
+    for trial in first_folds(grid.trials([experiment], corpus, chosen, [seed], rows, device)):
+        bank = grid.open_bank(corpus, trial.config, 1, False, trial.features_on)
+        with one_thread():
+            said = fit_split(trial, corpus, bank)[2]
+        answers[trial.row] = _answers(corpus, trial, [corpus.emotions[c] for c in said])
+    return _beside(answers, corpus, chosen, seed, device)
+
+
+def heard(
+    experiment: Experiment, rows: Sequence[str], corpus: Corpus, chosen: Profile, seed: int, device: str
+) -> exhibit.Table:
+    """As `predictions`, of rows that differ in the condition of the test utterances: one model, trained once."""
+    group = first_folds(grid.trials([experiment], corpus, chosen, [seed], rows, device))
+    robustness.prepare(group, corpus, 1, False)
+    bank = grid.open_bank(corpus, group[0].config, 1, False, group[0].features_on)
+    answers = {}
+    for trial, outcome in zip(
+        group, robustness.outcomes(group, corpus, bank, store_for(corpus.name, chosen, device)), strict=True
+    ):
+        letters = dict(each.split("=") for each in outcome.said["letters"].split())
+        answers[robustness.condition_of(trial)] = _answers(
+            corpus, trial, [letters[letter] for letter in outcome.said["predicted"]]
+        )
+    return _beside(answers, corpus, chosen, seed, device)
+
+
+def _answers(corpus: Corpus, trial: Trial, said: Sequence[str]) -> dict[str, str]:
+    """What was said of the first test utterance of each emotion; a cross where it was another."""
+    table = corpus.table.iloc[trial.split.test].assign(said=list(said)).drop_duplicates("emotion")
+    return {each.emotion: each.said + " ✗" * (each.said != each.emotion) for each in table.itertuples()}
+
+
+def _beside(
+    answers: dict[str, dict[str, str]], corpus: Corpus, chosen: Profile, seed: int, device: str
+) -> exhibit.Table:
+    table = pd.DataFrame(answers).reindex(corpus.emotions).rename_axis("spoken as")
+    caption = "One test utterance of each emotion, and what was heard in it (✗: another emotion)."
+    return exhibit.Table(table, caption, exhibit.made(corpus, chosen.name, seed, device))
