@@ -71,6 +71,12 @@ def test_cells_that_hold_a_number_are_marked(cell: str, number: bool) -> None:
     assert ("data-number" in book.polished(f'<td class="a">{cell}</td>')) == number
 
 
+def test_an_interval_does_not_break_and_code_stays_as_it_is() -> None:
+    html = "<p>reaches 82.8 [80.1, 85.5] percent</p><pre>x = 8 [1, 2]</pre>"
+    shown = book.polished(html)
+    assert "82.8\xa0[80.1,\xa085.5] percent" in shown and "<pre>x = 8 [1, 2]</pre>" in shown
+
+
 def test_a_header_of_nothing_is_no_header() -> None:
     html = '<tr><th class="blank level0">&nbsp;</th><th>name</th><th class="head"><p></p></th></tr>'
     assert book.polished(html).count("<th") == 1

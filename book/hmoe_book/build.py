@@ -45,6 +45,7 @@ NUMBER = re.compile(
     r"(?: \[[^\]<]*\]| \([−+-]?\d[\d.,]*\))?\s*(?:</p>)?)</td>"
 )
 """A cell of a table that holds a number: with its interval, or with the paper's number beside it."""
+INTERVAL = re.compile(r"(\d) \[([−+-]?\d[\d.]*), ([−+-]?\d[\d.]*)\]")
 QUIET = ",".join(f"ignore:{message}" for message in figures.OF_THE_MACHINE)
 UNUSED = re.compile(r'<script src="[^"]*fontawesome/[^"]*"></script>|<link rel="preload"[^>]*fa-(brands|regular)[^>]*>')
 """1.6 MB a page: a script that draws the icons which the theme's font draws as well, and fonts that no page uses."""
@@ -179,7 +180,9 @@ def polished(html: str) -> str:
     # A header of nothing is no header.
     html = re.sub(r"<th\b([^>]*)>((?:<p>|&nbsp;|&#160;|\s|</p>)*)</th>", r"<td\1>\2</td>", html)
     # Numbers stand one beneath the other, and no line breaks within one or within an interval.
-    return NUMBER.sub(r'<\1\2 data-number="">\3</\1>', html)
+    html = NUMBER.sub(r'<\1\2 data-number="">\3</\1>', html)
+    parts = re.split(r"(<pre\b.*?</pre>|<script\b.*?</script>)", html, flags=re.DOTALL)
+    return "".join(part if k % 2 else INTERVAL.sub("\\1\xa0[\\2,\xa0\\3]", part) for k, part in enumerate(parts))
 
 
 def _write_if_new(path: Path, text: str) -> None:
