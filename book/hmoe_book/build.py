@@ -41,7 +41,7 @@ BUILD = PROJECT / "_build"
 FOLDED_FROM = 11
 """From this chapter on the book is about results: their code is folded. Before, the code is what a chapter shows."""
 NUMBER = re.compile(
-    r"<(td)\b([^>]*)>((?:<p>)?\s*[−+-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?"
+    r"<(td)\b((?![^>]*data-number)[^>]*)>((?:<p>)?\s*[−+-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?"
     r"(?: \[[^\]<]*\]| \([−+-]?\d[\d.,]*\))?\s*(?:</p>)?)</td>"
 )
 """A cell of a table that holds a number: with its interval, or with the paper's number beside it."""
