@@ -31,6 +31,7 @@ from hmoe.config import Config
 from hmoe.mamba import decayed
 
 CHECKPOINT_EVERY = 10  # epochs
+FUSED = ("cpu", "cuda")  # where PyTorch has the optimiser's step as one kernel
 
 
 class Batches(Protocol):
@@ -88,9 +89,8 @@ def fit(
     if config.standardise:
         model.standardise.fit(*inputs.moments(train))
     optimizer_class = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    optimizer = optimizer_class(
-        decayed(model, config.weight_decay), lr=config.lr, betas=config.betas, fused=inputs.device == "cpu"
-    )
+    fused = torch.device(inputs.device).type in FUSED
+    optimizer = optimizer_class(decayed(model, config.weight_decay), lr=config.lr, betas=config.betas, fused=fused)
     targets = torch.from_numpy(labels).to(inputs.device)
     run = Run()
     if checkpoint is not None:

@@ -174,18 +174,6 @@ def test_steps_one_by_one_are_the_scan() -> None:
     torch.testing.assert_close(state, last, rtol=1e-4, atol=1e-5)
 
 
-def test_groups_of_channels_have_B_and_C_of_their_own() -> None:
-    made = {name: tensor.detach() for name, tensor in arguments(2, 6, 5, 3).items()}
-    B, C = torch.randn(2, 2, 3, 5), torch.randn(2, 2, 3, 5)
-    y, last = selective_scan(**{**made, "B": B, "C": C}, **SOFT)
-    for group, own in enumerate([slice(0, 3), slice(3, 6)]):
-        part = {name: made[name][:, own] for name in ["u", "delta", "z"]}
-        part |= {name: made[name][own] for name in ["A", "D", "delta_bias"]}
-        wanted, state = selective_scan(**part, B=B[:, group], C=C[:, group], **SOFT)
-        assert torch.equal(y[:, own], wanted)
-        assert torch.equal(last[:, own], state)
-
-
 def test_what_comes_later_never_reaches_what_was() -> None:
     made = {name: tensor.detach() for name, tensor in arguments(2, 40, 9, 4).items()}
     before = selective_scan(**made, delta_softplus=True)
@@ -247,7 +235,6 @@ BAD: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] = {
     "complex A": (lambda g: {"A": g["A"].cfloat()}, "complex"),
     "constant B": (lambda g: {"B": g["A"], "C": g["A"]}, r"\(D, N\)"),
     "B and C exchanged in shape": (lambda g: {"B": g["B"].mT}, r"B is \(2, 5, 4\); it must be \(2, 4, 5\)"),
-    "groups": (lambda g: {"B": g["B"][:, None].repeat(1, 2, 1, 1), "C": g["C"][:, None]}, "2 groups in B, 1 in C"),
     "D": (lambda g: {"D": g["D"][:2]}, r"D is \(2,\)"),
     "device": (lambda g: {"z": g["z"].to("meta")}, "z is on meta"),
 }

@@ -32,6 +32,17 @@ def test_triton_equals_the_reference(shape: tuple[int, int, int, int]) -> None:
     assert_as_reference(on_device(*shape), "triton")
 
 
+def test_triton_keeps_a_state_to_the_bit_and_lets_it_decay_as_slowly_as_it_should() -> None:
+    made = {name: on_device(1, 2, 400, 3)[name].detach() for name in ["u", "delta", "A", "B", "C"]}
+    made["delta"][...] = torch.eye(1, 400, device=DEVICE)[0]  # 1, then 0
+    kept = made["u"][:, :, :1] * made["B"].mT[:, :1]
+    assert torch.equal(selective_scan(**made, return_last_state=True, implementation="triton")[1], kept)
+    made["delta"][...], made["A"] = 0.7, -1e-4 * made["A"].abs()
+    exact = selective_scan(**{name: made[name].double().cpu() for name in made}, implementation="reference")
+    errors = [selective_scan(**made, implementation=name).cpu() - exact for name in ("triton", "reference")]
+    assert errors[0].norm() <= 0.5 * errors[1].norm()
+
+
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(1, 3), st.integers(1, 40), st.integers(1, 11), st.integers(1, 70), st.integers(0, 2**31), st.booleans()

@@ -144,7 +144,7 @@ def selective_scan(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """y = SSM(A, B, C)(u), with a skip `D` and a gate `z`: (B, D, L) -> (B, D, L) in the type of `u`.
 
-    `u`, `delta`, `z` (B, D, L); `A` (D, N); `B`, `C` (B, N, L), or (B, G, N, L) for G groups of channels; `D`,
+    `u`, `delta`, `z` (B, D, L); `A` (D, N); `B`, `C` (B, N, L); `D`,
     `delta_bias` (D,). With `return_last_state` also the state after the last step, (B, D, N). States are float32
     whatever the inputs, or float64 where `u` is. Causal: a step with `delta` = 0 leaves the state as it is.
 
@@ -152,8 +152,6 @@ def selective_scan(
     package's CUDA kernel (N <= 256), if installed. Raises `ConfigError` for shapes that do not fit, and for an
     implementation that is not installed or does not fit the device.
     """
-    if B.ndim == 4 and C.ndim == 4:
-        return _grouped(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, implementation)
     _check(u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias)
     chosen = implementation or scan_implementation(u.device, u.shape[2])
     if chosen == "mamba-ssm":
@@ -219,22 +217,6 @@ def _skip_and_gate(y: Tensor, u: Tensor, D: Tensor | None, z: Tensor | None) -> 
     if D is not None:
         y = y + D.to(y.dtype)[:, None] * u
     return y if z is None else y * F.silu(z.to(y.dtype))
-
-
-def _grouped(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, implementation):
-    """B and C (B, G, N, L): each group of channels is a scan with B and C of its own."""
-    G = B.shape[1]
-    if C.shape[1] != G or G == 0 or u.shape[1] % G:
-        raise ConfigError("selective_scan", f"{G} groups in B, {C.shape[1]} in C", f"one divisor of {u.shape[1]}")
-
-    def parts(tensor: Tensor | None, dim: int) -> list[Tensor | None]:
-        return [None] * G if tensor is None else list(tensor.chunk(G, dim))
-
-    columns = [parts(u, 1), parts(delta, 1), parts(A, 0), B.unbind(1), C.unbind(1)]
-    columns += [parts(D, 0), parts(z, 1), parts(delta_bias, 0)]
-    results = [selective_scan(*row, delta_softplus, True, implementation) for row in zip(*columns, strict=True)]
-    y, last = (torch.cat(tensors, dim=1) for tensors in zip(*results, strict=True))
-    return (y, last) if return_last_state else y
 
 
 def _mamba_ssm(u: Tensor, delta: Tensor, A: Tensor, *others: Tensor | bool | None) -> Tensor | tuple[Tensor, Tensor]:

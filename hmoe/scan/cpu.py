@@ -40,18 +40,14 @@ from numba import njit, types
 from numba.extending import overload
 from torch import Tensor
 
+from hmoe.scan.power import COEFFICIENTS
+
 LOG2E, LN2 = math.log2(math.e), math.log(2)
 
 # Sums may be reordered so that they vectorise. Never "nnan" or "ninf": not-a-number must come through.
 FASTMATH = {"contract", "reassoc", "arcp", "nsz", "afn"}
 
-# 2^f = 1 + f q(f) for |f| <= 1/2, relative error 1e-7: q through the Chebyshev nodes, lowest power first.
-Q0, Q1, Q2, Q3, Q4 = (
-    np.float32(c)
-    for c in np.polynomial.Chebyshev.interpolate(lambda f: np.expm1(f * LN2) / f, 4, domain=[-0.5, 0.5 + 1e-9])
-    .convert(kind=np.polynomial.Polynomial)
-    .coef
-)
+Q0, Q1, Q2, Q3, Q4 = (np.float32(coefficient) for coefficient in COEFFICIENTS)
 # Adding 1.5 * 2^23 to a float32 leaves the nearest integer in its lowest bits.
 ROUND, LOWEST, HIGHEST = np.float32(1.5 * 2**23), np.float32(-126), np.float32(128)
 EXPONENT, UNIT = np.int32(23), np.int32(0x3F800000)  # where the exponent's bits begin; the bits of 1
