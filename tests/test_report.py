@@ -327,3 +327,18 @@ def test_the_papers_numbers_are_as_printed() -> None:
 def test_an_unknown_experiment_is_refused_with_the_known() -> None:
     with pytest.raises(ConfigError, match="got 'table9'; known: table2"):
         experiment("table9")
+
+
+def test_a_table_whose_rule_has_changed_is_read_under_one_rule_alone(tmp_path: Path) -> None:
+    rows = (Row("full", {}), Row("peer", {"epochs": 300}))
+    nested = {"selection": "nested"}
+    table = Experiment("table", "A table", rows, "full", {"full": nested, "peer": {**nested, "epochs": 100}})
+    store = Store("c", tmp_path)
+    for row, accuracy in zip(rows, (80, 70), strict=True):
+        write(store, row, [accuracy] * 5, changes=table.earlier[row.name])
+    write(store, rows[0], [90] * 5)
+    assert [row.accuracy.mean for row in report.rows(store, table)] == [80, 70]
+    write(store, rows[1], [75] * 5)
+    assert [row.accuracy.mean for row in report.rows(store, table)] == [90, 75]
+    (other,) = report.rows(store, table, lambda row: row.config(selection="nested", epochs=100))[1:]
+    assert other.accuracy.mean == 70  # who asks for a configuration gets it

@@ -236,8 +236,9 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
     """
     everything, known, ids = _recorded(store), splits(store), cache(_ids(store))
     found: dict[str, RowReport] = {}
+    configs = _configs(experiment, everything, config)
     for row in experiment.rows:
-        wanted = {"protocol": row.protocol, "config": config(row).key()}
+        wanted = {"protocol": row.protocol, "config": configs[row.name].key()}
         trials = everything[(everything[list(wanted)] == list(wanted.values())).all(axis=1)]
         own = (trials["experiment"] == experiment.name) & (trials["row"] == row.name)
         if not own.any():
@@ -248,7 +249,7 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
             trials = trials[trials["seed"].isin(seeds)]
         emotions, values = _values(store, trials, ids)
         bare = RowReport(
-            row.name, {}, row.paper, trials, store=store, config=config(row), guessed=row.guessed, splits=known,
+            row.name, {}, row.paper, trials, store=store, config=configs[row.name], guessed=row.guessed, splits=known,
             emotions=emotions, values=values,
         )  # fmt: skip
         found[row.name] = replace(bare, estimates=Lazily(MEASURES, partial(_estimate, bare)))
@@ -260,6 +261,20 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
         for name in tested:
             found[name] = replace(found[name], against=against[name], p_value=float(p_values[name]))
     return list(found.values())
+
+
+def _configs(
+    experiment: Experiment, everything: pd.DataFrame, config: Callable[[Row], Config] = Row.config
+) -> dict[str, Config]:
+    """The configuration of each row; the earlier one of all rows while some are recorded under that rule alone."""
+    now = {row.name: config(row) for row in experiment.rows}
+    if not experiment.earlier or any(now[row.name] != row.config() for row in experiment.rows):
+        return now
+    earlier = {row.name: row.config(**experiment.earlier.get(row.name, {})) for row in experiment.rows}
+    own = everything[everything["experiment"] == experiment.name]
+    recorded = set(zip(own["row"], own["config"], strict=True))
+    anew, before = ([(name, each.key()) in recorded for name, each in rule.items()] for rule in (now, earlier))
+    return earlier if any(before) and not all(anew) else now
 
 
 DISTURBED = "-disturbed"  # a protocol that trains as the one without, and tests under conditions (chapter 18)
