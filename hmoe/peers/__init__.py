@@ -25,7 +25,7 @@ from hmoe.peers.sequence import LSTM, Transformer
 from hmoe.peers.tim_net import TIMNet
 from hmoe.peers.tlfmrf import tlfmrf
 from hmoe.peers.unseen import across_speakers
-from hmoe.peers.wide import CLASSIFIERS, wide
+from hmoe.peers.wide import CLASSIFIERS, builder
 
 Builder = Callable[[Config, int], nn.Module | BaseEstimator]
 
@@ -40,8 +40,8 @@ MODELS: dict[str, Builder] = {
     "svm-tuned": classical.svm_tuned,
     "lr-tuned": classical.lr_tuned,
     "rf-tuned": classical.rf_tuned,
-    **{f"wide-{kind}": wide(kind, across=False) for kind in CLASSIFIERS},
-    **{f"wide-{kind}-across-speakers": wide(kind, across=True) for kind in CLASSIFIERS},
+    **{f"wide-{kind}": builder(kind, across=False) for kind in CLASSIFIERS},
+    **{f"wide-{kind}-across-speakers": builder(kind, across=True) for kind in CLASSIFIERS},
     "across-speakers-statistics": across_speakers.statistics,
     "across-speakers-prosody": across_speakers.prosody,
     "across-speakers-both": across_speakers.both,

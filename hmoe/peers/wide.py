@@ -1,4 +1,4 @@
-"""Linear classifiers where columns outnumber rows: all layers of an encoder, thousands of columns (chapter 23).
+"""Linear classifiers where columns outnumber rows: all layers of an encoder, thousands of columns (chapter 24).
 
 Columns are standardised and turned to the principal components of the training rows, all of them: nothing is lost, and
 what follows is as small as the rows are many. How much is shrunk is chosen inside the training rows, by leaving out
@@ -86,5 +86,5 @@ def by_speaker(speakers: np.ndarray) -> BaseCrossValidator:
     return GroupKFold(min(INNER, len(set(speakers))))
 
 
-def wide(kind: str, across: bool) -> Callable[[Config, int], Wide]:
+def builder(kind: str, across: bool) -> Callable[[Config, int], Wide]:
     return lambda config, C: Wide(kind, across)
