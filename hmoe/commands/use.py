@@ -44,7 +44,7 @@ def train_command(
     if config.model != "hmoe-simba" or config.selection == "test":
         raise ConfigError("--set", "a model for `hmoe predict` is HMoE-SiMBA, and nothing tests it", "use `hmoe run`")
     reading = READINGS[config.reading]
-    if config.by_speaker or reading.prosody or "embeddings" in reading.blocks:
+    if config.by_speaker or config.encoders or reading.prosody or "embeddings" in reading.blocks:
         raise ConfigError("--set", "`hmoe predict` hears one recording at a time, and its spectrum", "use `hmoe run`")
     output = vacant(output)
     probe = output.with_name(f".{output.name}.tmp")  # what cannot be written is told now, not after training
