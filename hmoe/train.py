@@ -182,10 +182,17 @@ def batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator, pool
 
 @torch.no_grad()
 def predict(model: nn.Module, inputs: Batches, rows: np.ndarray, batch_size: int = 128) -> Tensor:
-    """Logits (len(rows), C) of clean utterances."""
+    """Logits (len(rows), C) of clean utterances.
+
+    A table is sorted by speaker and emotion. Where a model says that its answers depend on their batch
+    (`batch_matters`), rows are shuffled, so that who is tested together says nothing of the emotion.
+    """
     model.eval()
-    parts = np.array_split(rows, math.ceil(len(rows) / batch_size))
-    return torch.cat([model(*inputs.clean(part)) for part in parts])
+    order = np.arange(len(rows))
+    if getattr(model, "batch_matters", False):
+        order = np.random.default_rng(0).permutation(order)
+    parts = np.array_split(rows[order], math.ceil(len(rows) / batch_size))
+    return torch.cat([model(*inputs.clean(part)) for part in parts])[np.argsort(order)]
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Run) -> None:

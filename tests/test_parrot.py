@@ -25,6 +25,7 @@ from hmoe.study import grid, profiles
 from hmoe.study.experiments import PARROT as ROWS
 from hmoe.study.experiments import Experiment, Row
 from hmoe.study.store import Store
+from hmoe.train import predict
 
 RATE = 16_000
 VOICE = (0.3 * np.sin(2 * np.pi * 200 * np.arange(RATE) / RATE)).astype(np.float32)
@@ -88,6 +89,26 @@ def test_a_prediction_depends_on_its_batch_only_through_a_plan_of_the_batch(kind
     with torch.no_grad():
         together, separate = one(x), torch.cat([one(row[None]) for row in x])
     assert torch.allclose(together, separate, atol=1e-5) == alone
+
+
+def test_who_is_tested_together_does_not_follow_the_order_of_the_table() -> None:
+    class Watched(nn.Module):
+        batch_matters = True
+
+        def forward(self, x: torch.Tensor, lengths: None = None) -> torch.Tensor:
+            met.append(x[:, 0, 0].tolist())
+            return x[:, 0]
+
+    class Numbers:
+        def clean(self, rows: np.ndarray) -> tuple[torch.Tensor, None]:
+            return torch.from_numpy(rows)[:, None, None].double(), None
+
+    met: list[list[float]] = []
+    rows = np.arange(40) + 5
+    assert predict(Watched(), Numbers(), rows, batch_size=10)[:, 0].tolist() == rows.tolist()
+    assert len(met) == 4
+    assert all(max(batch) - min(batch) > 20 for batch in met)  # from all over the table
+    assert PARROT.batch_matters
 
 
 def test_anchors_are_training_utterances_and_travel_with_the_weights() -> None:

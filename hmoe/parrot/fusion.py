@@ -115,6 +115,7 @@ class PARROT(nn.Module):
 
     anchors: Tensor
     seen: Tensor
+    batch_matters = True
 
     def __init__(self, config: Config, C: int) -> None:
         super().__init__()

@@ -634,7 +634,8 @@ _FUSED = {
 }  # fmt: skip
 _NAMES = {
     "openwakeword": "openWakeWord", "resemblyzer": "Resemblyzer", "hmoe-simba": "HMoE-SiMBA", "mamba-0": "Mamba",
-    "attention-0": "attention", "mamba-1": "Mamba'", "attention-1": "attention'",
+    "attention-0": "attention", "mamba-1": "Mamba'", "attention-1": "attention'", "openai/whisper-base": "Whisper",
+    "random:openai/whisper-base": "random Whisper", "random:mamba-0": "random Mamba",
 }  # fmt: skip
 
 
@@ -724,9 +725,51 @@ TAKES = Experiment(
     ),
 )
 
+_PAPERS_SIZE = {"filters": 64, "epochs": 50}  # of PARROT
+_PAIRS = ((WHISPER, "mamba-0"), ("hmoe-simba", WHISPER))
+
+PARROT_FULL = Experiment(
+    "parrot_full",
+    "PARROT at the paper's size, on an encoder that heard the world",
+    tuple(
+        Row(f"{name}{also}{title}", {**changes, **_PAPERS_SIZE, **further}, protocol=protocol)
+        for title, protocol in (("", "stratified-5"), (", new speaker", "speaker"))
+        for (name, changes), also, further in (
+            (_fused(WHISPER), "", {}),
+            (_fused(WHISPER), ", layers weighted", {"layer": "all"}),
+            (_fused("mamba-0"), "", {}),
+            (_fused("hmoe-simba"), "", {}),
+            *((_fused(*pair, **how), "", {}) for pair in _PAIRS for how in _FUSIONS),
+            (_fused("mamba-0", "mamba-1"), "", {}),
+            (_fused(f"random:{WHISPER}"), "", {}),
+            (_fused("random:mamba-0"), "", {}),
+            (_fused(WHISPER, f"random:{WHISPER}"), "", {}),
+        )
+    ),
+    reference="Whisper + Mamba, PARROT",
+)
+
+_HEARD = {**FRAMES, "encoders": (WHISPER,), "augment": ()}
+
+ENCODER_FRAMES = Experiment(
+    "encoder_frames",
+    "HMoE-SiMBA on an encoder's frames",
+    tuple(
+        Row(f"{name}{title}", changes, protocol=protocol)
+        for title, protocol in (("", "stratified-5"), (", new speaker", "speaker"))
+        for name, changes in (
+            ("ours", {**FRAMES, "augment": ()}),
+            *((f"Whisper, layer {layer}", {**_HEARD, "layer": layer, "modalities": ()}) for layer in (1, 3)),
+            *((f"Whisper, layer {layer}, and ours", {**_HEARD, "layer": layer}) for layer in (1, 3)),
+        )
+    ),
+    reference="ours",
+)
+
 _AUDITS = (
     TABLE_3_FRAMES, FIGURE_2_FRAMES, FIGURE_3_FRAMES, FIGURE_4_FRAMES, ROUTER_FRAMES, AMBIGUITIES_FRAMES,
-    CONTROLS_FRAMES, BASELINES, PROTOCOLS, ROBUSTNESS, ROUTER, SPEAKERS, PARROT, TAKES, SELECTION,
+    CONTROLS_FRAMES, BASELINES, PROTOCOLS, ROBUSTNESS, ROUTER, SPEAKERS, PARROT, PARROT_FULL, TAKES,
+    ENCODER_FRAMES, SELECTION,
     SELECTION_RAVDESS,
     AMBIGUITIES,
 )  # fmt: skip
