@@ -155,6 +155,10 @@ def launched(config: str, at: str) -> str:
         "colab_url": "https://colab.research.google.com",
         "notebook_interface": "jupyterlab",
     }
+    # Jupyter Book forgets both where `_config.yml` gives the theme options of its own, as ours does.
+    theme = given.setdefault("sphinx", {}).setdefault("config", {}).setdefault("html_theme_options", {})
+    theme |= {"repository_url": given["repository"]["url"], "repository_branch": at}
+    theme |= {"launch_buttons": given["launch_buttons"]}
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
 
