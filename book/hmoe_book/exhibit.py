@@ -70,9 +70,16 @@ class Table(Styler):
     def __init__(self, data: pd.DataFrame, caption: str = "", record: str = "", name: str = "") -> None:
         super().__init__(data)
         self.said = caption, record, name
+        for axis in ("index", "columns"):
+            self.format_index(displayed, axis=axis)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return figures.framed("tabular", one_header(self.to_html()), *self.said) | {"text/plain": self.data.to_string()}
+
+
+def displayed(label: object) -> object:
+    """A label as a reader knows it: "anger" of the column "acc_anger"."""
+    return label.removeprefix("acc_") if isinstance(label, str) else label
 
 
 def one_header(table: str) -> str:

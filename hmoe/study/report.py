@@ -467,7 +467,9 @@ class Difference:
     unjudged: str = ""  # why the difference is shown and not counted
 
     def __str__(self) -> str:
-        return f"{self.higher} over {self.lower}" + f" in {self.metric}" * (self.metric != "accuracy")
+        return f"{self.higher} over {self.lower}" + f" in {self.metric.removeprefix('acc_')}" * (
+            self.metric != "accuracy"
+        )
 
     @property
     def recorded(self) -> bool:
