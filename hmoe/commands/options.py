@@ -21,12 +21,17 @@ class Format(StrEnum):
     json = "json"
 
 
+def on_device(device: str | None) -> str | None:
+    """`usable`, as a callback: Typer hands its second parameter something else."""
+    return usable(device)
+
+
 CorpusName = Annotated[str, typer.Option("--corpus", "-c", help="Which corpus; `hmoe corpus names` lists them.")]
 Root = Annotated[
     Path | None, typer.Option("--root", "-r", help="Its folder or archive; else $HMOE_CASIA and the like.")
 ]
 ProfileName = Annotated[str, typer.Option("--profile", "-p", help="`fast` to read along, `full` for the record.")]
-Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda or cuda:1.", callback=usable)]
+Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda or cuda:1.", callback=on_device)]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Processes; default: one a core.")]
 Changes = Annotated[
     list[str] | None,

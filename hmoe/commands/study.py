@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 import yaml
 
-from hmoe.base.device import usable
 from hmoe.base.errors import ConfigError
 from hmoe.commands.options import (
     Changes,
@@ -21,6 +20,7 @@ from hmoe.commands.options import (
     Root,
     Workers,
     numbers,
+    on_device,
     overrides,
     save_figure,
 )
@@ -47,7 +47,7 @@ def config_command(changes: Changes = None) -> None:
 def features_command(
     corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", workers: Workers = None,
     torch_on: Annotated[
-        str | None, typer.Option("--torch", help="By PyTorch on cpu or cuda; else by librosa.", callback=usable)
+        str | None, typer.Option("--torch", help="By PyTorch on cpu or cuda; else by librosa.", callback=on_device)
     ] = None,
     changes: Changes = None,
 ) -> None:  # fmt: skip
