@@ -90,8 +90,7 @@ def as_large(make: Callable[[int], nn.Module], parameters: int) -> nn.Module:
     """`make(width)` of the width that comes nearest to so many parameters, of which it has more the wider it is."""
 
     def count(width: int) -> int:
-        with torch.device("meta"):
-            return count_parameters(make(width))
+        return size(lambda: make(width))
 
     low, high = 1, 2
     while count(high) < parameters:
@@ -100,6 +99,12 @@ def as_large(make: Callable[[int], nn.Module], parameters: int) -> nn.Module:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) < parameters else (low, middle)
     return make(min((low, high), key=lambda width: abs(count(width) - parameters)))
+
+
+def size(make: Callable[[], nn.Module]) -> int:
+    """Parameters of a model that is made for this alone: the weights of the next one are what they would have been."""
+    with torch.random.fork_rng(devices=[]):
+        return count_parameters(make())
 
 
 def instead_of_simba(part: Callable[[Config], nn.Module]) -> Callable[[Config, int], HMoESiMBA]:
@@ -117,9 +122,7 @@ def as_large_as_simba(part: Callable[[Config, int], nn.Module]) -> Callable[[Con
     """`part(config, width)` with as many parameters as SiMBA has in this configuration."""
 
     def build(config: Config) -> nn.Module:
-        with torch.device("meta"):
-            parameters = count_parameters(SiMBA(config))
-        return as_large(lambda width: part(config, width), parameters)
+        return as_large(lambda width: part(config, width), size(lambda: SiMBA(config)))
 
     return build
 
@@ -148,9 +151,7 @@ class MLP(Network):
 
 def mlp(config: Config, C: int) -> nn.Module:
     """An MLP of as many parameters as HMoE-SiMBA has in this configuration."""
-    with torch.device("meta"):
-        parameters = count_parameters(HMoESiMBA(config, C))
-    return as_large(lambda width: MLP(config, C, width), parameters)
+    return as_large(lambda width: MLP(config, C, width), size(lambda: HMoESiMBA(config, C)))
 
 
 CONTROLS: dict[str, Callable[[Config, int], nn.Module]] = {
