@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -20,13 +20,34 @@ from hmoe.commands.options import warn
 
 app = typer.Typer(
     help="Reproduce HMoE-SiMBA: corpora, features, trials, tables.",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 app.add_typer(corpora.app, name="corpus")
 app.add_typer(study.app)
 app.add_typer(use.app)
 app.add_typer(book.app)
 app.add_typer(bench.app, name="bench")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from hmoe.base.stamp import commit
+
+        typer.echo(f"hmoe {version('hmoe')}, commit {commit()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and the commit."),
+    ] = False,
+) -> None:
+    """Reproduce HMoE-SiMBA: corpora, features, trials, tables."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

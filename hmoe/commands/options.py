@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,16 +27,30 @@ def on_device(device: str | None) -> str | None:
     return usable(device)
 
 
-CorpusName = Annotated[str, typer.Option("--corpus", "-c", help="Which corpus; `hmoe corpus names` lists them.")]
+CorpusName = Annotated[
+    str, typer.Option("--corpus", "-c", envvar="HMOE_CORPUS", help="Which corpus; `hmoe corpus names` lists them.")
+]
 Root = Annotated[
     Path | None, typer.Option("--root", "-r", help="Its folder or archive; else $HMOE_CASIA and the like.")
 ]
 ProfileName = Annotated[str, typer.Option("--profile", "-p", help="`fast` to read along, `full` for the record.")]
+
+
 Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda or cuda:1.", callback=on_device)]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Processes; default: one a core.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="FIELD=VALUE", help="Change a field of the configuration; repeatable."),
+]
+Called = Annotated[
+    str | None, typer.Option("--name", help="What to call the corpus in the records; default: its own name.")
+]
+Results = Annotated[
+    Path | None,
+    typer.Option("--results", metavar="FOLDER", help="Where records are; default: see `hmoe list results`."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be run, and how long it may take; run nothing.")
 ]
 FormatName = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 Figure = Annotated[
@@ -46,6 +61,19 @@ Figure = Annotated[
 def warn(what: object, *_: object) -> None:
     """A warning as a line of its own, in the place of Python's two with file and number."""
     typer.secho(f"hmoe: warning: {' '.join(str(what).split())}", fg="yellow", err=True)
+
+
+def again(command: str, **options: object) -> str:
+    """A command to suggest, in backquotes, with the user's own options; those that are None are left out.
+
+    A list gives an option several times. What a shell would take apart is quoted.
+    """
+    words = ["hmoe", *command.split()]
+    for name, value in options.items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one is not None:
+                words += [f"--{name.replace('_', '-')}", str(one)]
+    return f"`{shlex.join(words)}`"
 
 
 def overrides(changes: list[str] | None) -> dict[str, Any]:

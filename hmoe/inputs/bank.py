@@ -144,15 +144,7 @@ def build(
     A copy of an utterance of 1.9 s takes 8 ms of one core, nearly all of it in the Fourier transforms; its prosody
     takes 30 ms more.
     """
-    wanted, by = config.only(Features), f"-torch-{torch.device(device).type}" if device else ""
-    bank = Bank(
-        ids=list(corpus.table["id"]),
-        copies=config.copies if copies is None else copies,
-        width=sum(wanted.dims.values()),
-        folder=cache_dir() / "bank" / f"{corpus.name}-{content(corpus)}" / f"{wanted.key()}{by}",
-        augmenting=config.only(Augmenting).key(),
-        by_torch=device is not None,
-    )
+    bank = locate(corpus, config, copies, device)
     kinds = ["statistics"] + [f"frames-{config.frame_stride}"] * frames + ["prosody"] * prosody
     missing = [c for c in range(bank.copies + 1) if not all(intact(bank.path(kind, c)) for kind in kinds)]
     tasks = [joblib.delayed(_build_copy)(bank, corpus, config, c, kinds, device) for c in missing]
@@ -162,6 +154,19 @@ def build(
     for _ in tqdm(finished(tasks), total=len(tasks), desc="features", unit="copy", disable=not (progress and tasks)):
         pass
     return bank
+
+
+def locate(corpus: Corpus, config: Config, copies: int | None = None, device: str | None = None) -> Bank:
+    """The bank that `build` would make, whatever of it is on disk."""
+    wanted, by = config.only(Features), f"-torch-{torch.device(device).type}" if device else ""
+    return Bank(
+        ids=list(corpus.table["id"]),
+        copies=config.copies if copies is None else copies,
+        width=sum(wanted.dims.values()),
+        folder=cache_dir() / "bank" / f"{corpus.name}-{content(corpus)}" / f"{wanted.key()}{by}",
+        augmenting=config.only(Augmenting).key(),
+        by_torch=device is not None,
+    )
 
 
 def content(corpus: Corpus) -> str:

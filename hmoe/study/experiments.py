@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hmoe.base.errors import ConfigError
+from hmoe.base.names import chosen
 from hmoe.config import Config
 
 METRICS = (
@@ -45,10 +45,9 @@ class Experiment:
     `report.rows` reads the experiment so until all its rows are recorded anew, because no table mixes two rules."""
 
     def row(self, name: str) -> Row:
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise ConfigError(f"experiment {self.name!r}", f"no row {name!r}", f"rows: {[row.name for row in self.rows]}")
+        """The row of a name, whatever its case. ConfigError for another, with a guess at what was meant."""
+        rows = {row.name: row for row in self.rows}
+        return rows[chosen(name, rows, f"row of experiment {self.name!r}", "rows")]
 
 
 def _table_2(*values: float) -> dict[str, float]:
@@ -779,6 +778,4 @@ AUDITS = {e.name: e for e in _AUDITS}
 
 def experiment(name: str) -> Experiment:
     known = EXPERIMENTS | AUDITS
-    if name not in known:
-        raise ConfigError("experiment", f"got {name!r}", f"known: {', '.join(known)}")
-    return known[name]
+    return known[chosen(name, known, "experiment")]

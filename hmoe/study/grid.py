@@ -41,7 +41,7 @@ from hmoe.study.store import CURVE, KEY, SAID, Store, kind
 from hmoe.study.trial import DISTURBED, Outcome, Trial, record, run_trials
 
 PRIVATE = {
-    "protocols": LEAKING,
+    **dict.fromkeys(("protocols", "ladder"), LEAKING),
     **dict.fromkeys(
         ("robustness", *robustness.ROUTERS),
         {robustness.PROTOCOL: replace(PROTOCOLS["stratified-5"], name=robustness.PROTOCOL)},
@@ -108,9 +108,7 @@ def run(
     store.probe()  # before hours of work
     introduce(wanted, corpus, store)
     missing = adopt(wanted, store)
-    groups: dict[tuple[str, ...], list[Trial]] = {}
-    for trial in missing:
-        groups.setdefault(_training(trial), []).append(trial)
+    groups = trainings(missing)
     if not groups:
         return 0
     needed = {bank_key(trial): trial for trial in missing}
@@ -118,7 +116,7 @@ def run(
     opened = {key: open_bank(corpus, trial.config, workers, progress, trial.features_on) for key, trial in frames_first}
     if disturbed := [trial for trial in missing if trial.protocol == robustness.PROTOCOL]:
         robustness.prepare(disturbed, corpus, workers, progress)
-    tasks = [(group, corpus, opened[bank_key(group[0])], store) for group in groups.values()]
+    tasks = [(group, corpus, opened[bank_key(group[0])], store) for group in groups]
     results = _on_cluster(tasks, scheduler) if scheduler else _on_this_machine(tasks, workers)
     bar = tqdm(results, total=len(tasks), unit="trial", desc="trials", disable=not progress, smoothing=0.05)
     failed: list[TrainingError] = []
@@ -145,6 +143,14 @@ def introduce(wanted: list[Trial], corpus: Corpus, store: Store) -> None:
 def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
     """The trials that are not recorded. One whose computation is recorded under another row is copied, not run, if the
     same commit made it: rows of a table are of one code."""
+    missing, known = outstanding(wanted, store)
+    for trial, outcome in known:
+        record(trial, outcome, store)
+    return missing
+
+
+def outstanding(wanted: list[Trial], store: Store) -> tuple[list[Trial], list[tuple[Trial, Outcome]]]:
+    """The trials that have to be run; and those that are recorded under another row alone, with what they gave."""
     if others := {kind(trial.device) for trial in wanted} - {store.device}:
         raise StoreError(
             store.folder, f"holds trials of {store.device}, not of {min(others)}", "give `store_for` the device"
@@ -158,16 +164,24 @@ def adopt(wanted: list[Trial], store: Store) -> list[Trial]:
             if columns["commit"] == commit() and (said := predictions.get(identity := _identity(columns))):
                 curve = {name: curves[identity][name] for name in CURVE} if identity in curves else {}
                 known[identity] = Outcome(columns, {name: said[name] for name in SAID}, curve)
-    missing = []
+    missing, adopted = [], []
     for trial in wanted:
         if trial.key() in done[trial.experiment]:
             continue
         outcome = known.get(_computation(trial))
         if outcome and trial.protocol != robustness.PROTOCOL:  # whose rows share a training, not an outcome
-            record(trial, outcome, store)
+            adopted.append((trial, outcome))
         else:
             missing.append(trial)
-    return missing
+    return missing, adopted
+
+
+def trainings(missing: Iterable[Trial]) -> list[list[Trial]]:
+    """Trials in groups that are one training each."""
+    groups: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in missing:
+        groups.setdefault(_training(trial), []).append(trial)
+    return list(groups.values())
 
 
 def _identity(key: dict[str, Any]) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ from typing import Any
 
 from hmoe import corpora
 from hmoe.base.errors import ConfigError
-from hmoe.base.files import cache_dir, results_dir
+from hmoe.base.files import cache_dir
 from hmoe.base.source import Needs
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.readings import READINGS
+from hmoe.study import home
 from hmoe.study.experiments import Experiment, Row
 from hmoe.study.store import Store
 
@@ -66,18 +67,31 @@ def profile(name: str) -> Profile:
 
 def load(corpus: str, root: str | Path | None, profile: Profile) -> Corpus:
     """A corpus as the profile wants it."""
-    whole = corpora.load(corpus, root)
+    return cut(corpora.load(corpus, root), profile)
+
+
+def cut(whole: Corpus, profile: Profile) -> Corpus:
+    """The utterances of a corpus that the profile wants."""
     if profile.sentences is None:
         return whole
     before = whole.table.sort_values(["sentence", "id"]).groupby(["speaker", "emotion"]).cumcount().sort_index()
     return whole.subset(before < profile.sentences)
 
 
-def store_for(corpus: str, profile: Profile, device: str = "cpu") -> Store:
-    """`full` trials are the project's record; those of `fast` are scratch, and forgotten when the code changes."""
+def store_for(
+    corpus: Corpus | str, profile: Profile, device: str = "cpu", name: str | None = None, results: Path | None = None
+) -> Store:
+    """The records of a corpus; of one that is given by its name alone, the newest (`home`).
+
+    `full` trials are kept; those of `fast` are scratch, and forgotten when the code changes. `name` and `results` are
+    the user's words for what the corpus is called and where records go.
+    """
     if profile.name == "full":
-        return Store(corpus, results_dir(), device)
-    return Store(corpus, cache_dir() / "trials" / profile.name / source_digest(), device)
+        root = home.root_of(corpus if isinstance(corpus, str) else corpus.name, results)
+    else:
+        root = cache_dir() / "trials" / profile.name / source_digest()
+    whole = profile.sentences is None
+    return Store(home.folder(corpus, root, device, name, whole), root, device)
 
 
 @cache

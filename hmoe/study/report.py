@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import pandas as pd
 
-from hmoe.base.files import cache_dir
+from hmoe.base.files import PROJECT, cache_dir, results_dir
 from hmoe.config import Config
 from hmoe.study.curves import still_falling
 from hmoe.study.experiments import METRICS, Experiment, Row
@@ -635,12 +635,18 @@ def provenance(store: Store, experiment: Experiment, rows: list[RowReport]) -> s
     machines = "; ".join(sorted(trials["machine"].unique()))  # each has a comma of its own
     dates = sorted(trials["date"].str[:10].unique())
     span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    here = store.root.is_relative_to(cache_dir())  # forgotten when the code changes: nothing to lead to
-    files = ", ".join(f"results/{store.corpus}/{name}.csv" for name in trials["experiment"].unique())
-    where = "Computed on this page" if here else files
+    names = trials["experiment"].unique()
+    if store.root.is_relative_to(cache_dir()):  # forgotten when the code changes: nothing to lead to
+        where = "Computed on this page"
+    elif store.root in (PROJECT / "results", results_dir()):
+        where = ", ".join(f"results/{store.corpus}/{name}.csv" for name in names)
+    else:
+        where = ", ".join(str(store.path(name)) for name in names)
+    least, most = trials["n_test"].min(), trials["n_test"].max()
+    tested = f"{least} to {most}" if least < most else f"{least}"
     return (
         f"{where}: corpus {store.corpus}, protocol {distinct['protocol']}, "
         f"selection {distinct['selection']}, {len(trials)} trials (seeds {distinct['seed']}), "
-        f"95 % intervals over utterances and partitions, {trials['n_test'].iloc[0]} test utterances a fold, "
+        f"95 % intervals over utterances and partitions, {tested} test utterances a fold, "
         f"{distinct['device']} ({machines}), commit {distinct['commit']}, {span}"
     )

@@ -57,6 +57,7 @@ class Store:
 
     def __init__(self, corpus: str, root: Path | None = None, device: str = "cpu") -> None:
         self.device, self.root = kind(device), Path(root or results_dir())
+        self.name = corpus  # of its folder, but for the device
         self.corpus = corpus if self.device == "cpu" else f"{corpus}-{self.device}"
 
     @property
