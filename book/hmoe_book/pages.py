@@ -10,11 +10,11 @@ import yaml
 
 from hmoe.base.files import DATA
 from hmoe.base.markdown import table
-from hmoe.study import claims, report
+from hmoe.study import claims, ladder, report
 from hmoe.study.experiments import experiment
 from hmoe.study.store import Store
 from hmoe.use import card
-from hmoe_book import datasheets, exhibit, runs, worked
+from hmoe_book import datasheets, exhibit, figures, runs, worked
 from hmoe_book import front_page as found
 
 RECORDED = "casia"
@@ -38,9 +38,26 @@ def fragments() -> dict[str, str]:
         "corpora.md": datasheets.others(),
         "paper-cost.md": paper_cost(),
         "gpu.md": gpu_expected(),
+        "ladder.md": honest(Store("ravdess", store.root)),
         **worked.audits(),
         **worked.blocks(),
     }
+
+
+def honest(store: Store) -> str:
+    """What `hmoe protocols` recorded of a corpus: the figure, each test, what each leak is worth."""
+    found = ladder.read(store, ladder.SVM, ladder.STEPS)
+    if not found.found:
+        return f"Nothing has been recorded on {store.corpus} yet.\n"
+    drawn = ladder.figure([found], store.corpus, ladder.chance(store.utterances()))
+    trials = list(found.found.values())
+    record = report.provenance(store, ladder.experiment(ladder.SVM, ladder.STEPS), trials)
+    drawing = figures.svg(drawn, ladder.described([found]))
+    caption = "An SVM under every protocol that the corpus permits; arrows: what a leak is worth."
+    lines = [(title, each.accuracy, len(each.trials)) for title, each in found.found.items()]
+    tests = table(["test", "accuracy, %", "trials"], lines)
+    leaks = table(["what a test gives away", "points"], [(leak.what, leak.points.signed()) for leak in found.leaks])
+    return figures.framed("drawing", drawing, caption, record, "fig-ladder")["text/markdown"] + f"\n{tests}\n{leaks}"
 
 
 def numbered(text: str, caption: str, name: str) -> str:

@@ -297,7 +297,7 @@ def protocols_command(
     grid.run(wanted, data, records, workers)
     ladders = [ladder.read(records, row, steps, **own) for row, own in models]
     if figure:
-        save_figure(ladder.figure(ladders, data), figure)
+        save_figure(ladder.figure(ladders, data.name, ladder.chance(data.table)), figure)
     if format is Format.table:
         typer.echo(ladder.text(ladders, data, refused))
         typer.echo(f"\nRecords: {records.path(ladder.NAME)}")

@@ -164,9 +164,9 @@ def read(store: Store, row: Row, steps: Iterable[Step], **changes: Any) -> Ladde
     return Ladder(row.name, found, tuple(leaks))
 
 
-def chance(corpus: Corpus) -> float:
-    """Percent of the utterances that have the most frequent emotion."""
-    return 100 * float(corpus.table["emotion"].value_counts(normalize=True).iloc[0])
+def chance(utterances: pd.DataFrame) -> float:
+    """Percent of the utterances of a table that have the most frequent emotion."""
+    return 100 * float(utterances["emotion"].value_counts(normalize=True).iloc[0])
 
 
 def text(ladders: Iterable[Ladder], corpus: Corpus, refused: Mapping[str, str]) -> str:
@@ -174,7 +174,7 @@ def text(ladders: Iterable[Ladder], corpus: Corpus, refused: Mapping[str, str]) 
     table = corpus.table
     parts = [
         f"{corpus.name}: {len(corpus)} utterances, {table['speaker'].nunique()} speakers, {len(corpus.emotions)} "
-        f"emotions, {table['sentence'].nunique()} sentences; chance {chance(corpus):.1f} %"
+        f"emotions, {table['sentence'].nunique()} sentences; chance {chance(table):.1f} %"
     ]
     for ladder in ladders:
         rows = [(title, str(found.accuracy), len(found.trials)) for title, found in ladder.found.items()]
@@ -194,8 +194,11 @@ def _flush_left(table: pd.DataFrame) -> str:
     return "\n".join("  ".join(cells).rstrip() for cells in zip(*padded, strict=True))
 
 
-def figure(ladders: Sequence[Ladder], corpus: Corpus) -> Any:
-    """A panel a model: the accuracy of each test with its interval, and what each leak is worth between two of them."""
+def figure(ladders: Sequence[Ladder], name: str, guessed: float) -> Any:
+    """A panel a model: the accuracy of each test with its interval, and what each leak is worth between two of them.
+
+    `name` is the corpus's, `guessed` the percentage of chance.
+    """
     from matplotlib.figure import Figure
 
     ink, blue, orange = "#1f2328", "#1080b1", "#e17e00"
@@ -214,12 +217,12 @@ def figure(ladders: Sequence[Ladder], corpus: Corpus) -> Any:
             end = np.nanmax([b, ladder.found[leak.strict].accuracy.high])
             said = f"{-leak.points.mean:+.1f} points without\n{leak.what}".replace("-", "−")
             ax.text(end + 1.5, bottom, said, color=ink, va="center", fontsize=8)
-        ax.axvline(chance(corpus), color=ink, linewidth=1, linestyle=":")
+        ax.axvline(guessed, color=ink, linewidth=1, linestyle=":")
         ax.set_yticks(range(len(titles)), titles)
         ax.set(ylim=(len(titles) - 0.6, -0.6), xlim=(0, 140), xticks=range(0, 101, 20), title=ladder.row)
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines["bottom"].set_bounds(0, 100)
-    axes[-1].set_xlabel(f"accuracy on {corpus.name}, percent; dotted: chance")
+    axes[-1].set_xlabel(f"accuracy on {name}, percent; dotted: chance")
     return fig
 
 
