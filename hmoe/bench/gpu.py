@@ -29,6 +29,7 @@ from hmoe.bench.cost import operations
 from hmoe.config import Architecture, Config, Features
 from hmoe.corpora import Corpus
 from hmoe.mamba import decayed
+from hmoe.readings import READINGS
 from hmoe.study import grid
 from hmoe.study.experiments import AUDITS, EXPERIMENTS
 from hmoe.study.profiles import PROFILES, Profile
@@ -134,9 +135,8 @@ class _Counted(TorchDispatchMode):
 def batch(config: Config) -> tuple[Tensor, Tensor | None]:
     """Noise of the shape that a model of this configuration is trained on: x (B, T, D), and lengths (B,) of frames."""
     B, width = config.batch_size, sum(config.dims.values())
-    if config.reading != "frames":
-        blocks = 5 if "statistics" in config.reading else 1
-        return torch.randn(B, 1, blocks * width), None
+    if not READINGS[config.reading].sequence:
+        return torch.randn(B, 1, READINGS[config.reading].width(width)), None
     seconds = torch.linspace(*SPEECH, B)
     samples = torch.full((B,), config.pad_to) if config.pad_to else (seconds * config.sample_rate).long()
     frames = 1 + samples // config.hop
@@ -188,8 +188,8 @@ def expected(trials: Iterable[Trial], workers: int = WORKERS, card: Card = CARD)
     table = []
     for (experiment, row), some in rows.items():
         config = some[0].config
-        if not isinstance(peers.build(config, 6), nn.Module):
-            continue
+        if not READINGS[config.reading].width(1) or not isinstance(peers.build(config, 6), nn.Module):
+            continue  # how wide an encoder is only the encoder knows
         key = (config.only(Architecture), config.only(Features), config.model, config.batch_size)
         if key not in steps:  # other rows differ in what a step does not depend on
             steps[key] = step(config)
