@@ -271,7 +271,7 @@ def grid(output: Path, quick: bool) -> Iterator[Line]:
     wanted: list[list[trials.Trial]] = [[], []]
     for seed in profile.seeds:
         for name in WANTED[:1] if quick else WANTED:
-            for row in experiment(name).rows:
+            for row in sorted(experiment(name).rows, key=lambda row: row.config().model != "hmoe-simba"):
                 config = row.config()
                 if config.reading == "frames":
                     some = trials.trials(
