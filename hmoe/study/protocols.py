@@ -121,12 +121,21 @@ def _by_speaker(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, n
     return {name: (speaker != name, speaker == name) for name in sorted(set(speaker))}
 
 
-def _by_sentence(table: pd.DataFrame, seed: int, k: int = 5) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    sentences = np.array(sorted(table["sentence"].unique()))
-    if len(sentences) < k:
-        raise ProtocolError("sentence-grouped folds", f"{len(sentences)} different sentences", f"needs at least {k}")
-    np.random.default_rng(seed).shuffle(sentences)
-    group = table["sentence"].map({sentence: i % k for i, sentence in enumerate(sentences)}).to_numpy()
+def _by_sentence(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return _grouped(table["sentence"], seed, "different sentences")
+
+
+def _by_pair(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """All that a speaker says in the same words, whatever the emotion, is on one side."""
+    return _grouped(table["speaker"] + "/" + table["sentence"].astype(str), seed, "pairs of speaker and sentence")
+
+
+def _grouped(of: pd.Series, seed: int, what: str, k: int = 5) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    groups = np.array(sorted(of.unique()))
+    if len(groups) < k:
+        raise ProtocolError("grouped folds", f"{len(groups)} {what}", f"needs at least {k}")
+    np.random.default_rng(seed).shuffle(groups)
+    group = of.map({name: i % k for i, name in enumerate(groups)}).to_numpy()
     return {str(number): (group != number, group == number) for number in range(k)}
 
 
@@ -151,6 +160,7 @@ PROTOCOLS = {
     for protocol in [
         Protocol("stratified-5", "stratified 5-fold: every speaker and sentence is known", (), _stratified),
         Protocol("sentence-5", "5 folds of sentences: the words are new", ("sentence",), _by_sentence),
+        Protocol("pair-5", "5 folds of pairs: what this speaker says in these words is new", (), _by_pair),
         Protocol("speaker", "leave one speaker out: the voice is new", ("speaker",), _by_speaker),
         Protocol("speaker-sentence", "speaker and sentence both held out", ("speaker", "sentence"), _by_both),
         Protocol("inner", "a quarter of the training utterances of fold 0, to choose settings by", (), _inner),
