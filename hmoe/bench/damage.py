@@ -6,13 +6,15 @@ that a crash or a hang of a decoder is counted and ends nothing. `damaged` is wh
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import json
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +38,7 @@ NARROW = {"GSM610", "G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32", "
 APART = {"RAW", "SD2"}  # no container; a header in a second file
 DAMAGES = ("bits", "lengths", "chunks", "cuts")
 FATES = ("refused", "like its original", "otherwise", "crash", "hang", "fault")
-AT_ONCE, PATIENCE = 250, 600  # files of one process; s for them
+AT_ONCE, PATIENCE = 500, 60  # files of one process; s for one of them
 PROBABILITY, SECONDS = 0.05, 0.05  # how far a judgement may be from the original's and be like it
 
 
@@ -145,14 +147,19 @@ def fate(damaged: Damaged, folder: Path) -> str:
     return "like its original" if apart <= PROBABILITY else "otherwise"
 
 
-def bench_damage(files: int = 10_000, seed: int = 0, progress: bool = True) -> pd.DataFrame:
-    """Damage and judge so many files; writes `results/bench/damage.csv`, a line for each container and damage."""
+def bench_damage(files: int = 10_000, seed: int = 0, jobs: int = 1, progress: bool = True) -> pd.DataFrame:
+    """Damage and judge so many files, in `jobs` processes at a time.
+
+    Writes `results/bench/damage.csv`, a line for each container and damage.
+    """
     counts: Counter[tuple[str, str, str]] = Counter()
     bar = tqdm(total=files, unit="file", desc="damaged", disable=not progress)
-    for part, n in enumerate([AT_ONCE] * (files // AT_ONCE) + [files % AT_ONCE] * bool(files % AT_ONCE)):
-        for original, kind, what in _in_another_process(seed + part, n):
-            counts[original.partition(" ")[0], kind, what] += 1
-            bar.update()
+    parts = [AT_ONCE] * (files // AT_ONCE) + [files % AT_ONCE] * bool(files % AT_ONCE)
+    with ThreadPoolExecutor(jobs) as pool:
+        for found in pool.map(_in_another_process, range(seed, seed + len(parts)), parts):
+            for original, kind, what in found:
+                counts[original.partition(" ")[0], kind, what] += 1
+            bar.update(len(found))
     rows = {(container, kind): dict.fromkeys(FATES, 0) for container, kind, _ in sorted(counts)}
     for (container, kind, what), count in counts.items():
         rows[container, kind][what] = count
@@ -165,24 +172,18 @@ def bench_damage(files: int = 10_000, seed: int = 0, progress: bool = True) -> p
     return table
 
 
-def _in_another_process(seed: int, n: int) -> Iterator[tuple[str, str, str]]:
+def _in_another_process(seed: int, n: int) -> list[tuple[str, str, str]]:
     """Original, damage and fate of each of `n` files; whatever ends the process is the fate of the one it was at."""
-    with tempfile.TemporaryFile() as out:
-        try:
-            done = subprocess.run(_command(seed, n), stdout=out, stderr=subprocess.DEVNULL, timeout=PATIENCE).returncode
-        except subprocess.TimeoutExpired:
-            done = None
-        out.seek(0)
-        begun = None
-        for line in out.read().decode().splitlines():
-            said = json.loads(line)
-            if len(said) == 2:
-                begun = said
-            else:
-                begun = None
-                yield tuple(said)
-        if done != 0 and begun:
-            yield (*begun, "hang" if done is None else "crash")
+    done = subprocess.run(_command(seed, n), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    found, begun = [], None
+    for line in done.stdout.decode().splitlines():
+        said = json.loads(line)
+        begun = said if len(said) == 2 else None
+        if begun is None:
+            found.append(tuple(said))
+    if done.returncode and begun:  # a signal is negative; faulthandler gives up with 1
+        found.append((*begun, "hang" if done.returncode == 1 else "crash"))
+    return found
 
 
 def _command(seed: int, n: int) -> list[str]:
@@ -199,6 +200,7 @@ def _judge_some(seed: int, n: int) -> None:
         @hypothesis.seed(seed)
         @hypothesis.given(damaged())
         def judge(case: Damaged) -> None:
+            faulthandler.dump_traceback_later(PATIENCE, exit=True)  # which no decoder can hold up
             kind = "+".join(sorted(set(case.damages)))
             print(json.dumps([case.original, kind]), flush=True)
             print(json.dumps([case.original, kind, fate(case, Path(folder))]), flush=True)

@@ -59,6 +59,7 @@ def bench_paper_command(
 def bench_damage_command(
     files: Annotated[int, typer.Option(min=1, help="How many.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes at a time.")] = 2,
 ) -> None:
     """Damage valid files of every container and judge them; writes `results/bench/damage.csv`, what became of them.
 
@@ -68,7 +69,7 @@ def bench_damage_command(
     """
     from hmoe.bench.damage import FATES, bench_damage
 
-    table = bench_damage(files, seed)
+    table = bench_damage(files, seed, jobs)
     found = table[list(FATES)].sum()
     typer.echo(table.groupby("container")[["files", *FATES]].sum().to_string())
     typer.echo(f"{len(table) and table['files'].sum()} files: {', '.join(f'{n} {fate}' for fate, n in found.items())}")
