@@ -176,7 +176,9 @@ def _in_another_process(seed: int, n: int) -> list[tuple[str, str, str]]:
     """Original, damage and fate of each of `n` files; whatever ends the process is the fate of the one it was at."""
     done = subprocess.run(_command(seed, n), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     found, begun = [], None
-    for line in done.stdout.decode().splitlines():
+    for line in done.stdout.decode(errors="replace").splitlines():
+        if not line.startswith('["'):  # of a decoder, or of hypothesis
+            continue
         said = json.loads(line)
         begun = said if len(said) == 2 else None
         if begun is None:
