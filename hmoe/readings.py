@@ -37,9 +37,8 @@ class Reading:
         return "prosody" in self.blocks
 
     def width(self, D: int) -> int:
-        """Columns of a token where a frame has `D`; 0 where only the encoder knows."""
-        widths = {"pooled": D, "frames": D, "statistics": STATISTICS * D, "prosody": PROSODY, "embeddings": 0}
-        return sum(widths[block] for block in self.blocks)
+        """Columns of a token where a frame, or an embedding, has `D`."""
+        return sum({"statistics": STATISTICS * D, "prosody": PROSODY}.get(block, D) for block in self.blocks)
 
 
 READINGS: dict[str, Reading] = {

@@ -13,7 +13,7 @@ from hmoe.inputs.batches import Inputs
 from hmoe.peers.unseen.across_speakers import AcrossSpeakers, evened
 from hmoe.study import grid, profiles
 from hmoe.study.experiments import SPEAKERS
-from hmoe.study.trial import fit_split
+from hmoe.study.trial import fit_split, inputs_of
 
 
 @pytest.mark.parametrize("reading", ["pooled", "statistics+prosody", "frames"])
@@ -95,6 +95,6 @@ def test_rows_of_the_chapter_run(tiny_corpus: Corpus, name: str) -> None:
     )
     trial = grid.trials([SPEAKERS], three, profiles.PROFILES["full"], seeds=[0], rows=[name], **small)[0]
     bank = grid.open_bank(three, trial.config, workers=1, progress=False)
-    _, _, y_hat = fit_split(trial, three, bank)
+    y_hat = fit_split(trial, three, bank).predict(inputs_of(trial, three, bank), trial.split.test)
     assert len(y_hat) == len(trial.split.test)
     assert set(y_hat) <= {0, 1, 2}

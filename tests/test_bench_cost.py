@@ -16,33 +16,33 @@ from hmoe.corpora.table import tabulate
 from hmoe.inputs.batches import Inputs
 from hmoe.mamba import Mamba
 from hmoe.model import count_parameters
-from hmoe.study import grid
+from hmoe.study import costs, grid
 from hmoe.study.experiments import TABLE_2, Row
 
 
 @pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
 def test_the_exponent_of_a_power_law_is_its_power(power: float) -> None:
     lengths = pd.Series(bench_cost.LENGTHS, dtype=float)
-    exact = bench_cost.exponent(lengths, 3e-6 * lengths**power)
+    exact = costs.exponent(lengths, 3e-6 * lengths**power)
     assert (exact.mean, exact.low, exact.high) == pytest.approx((power, power, power), abs=1e-6)
     flat_first = 3e-6 * lengths**power + 3e-6 * 100**power  # a fixed cost bends the short end alone
-    bent = bench_cost.exponent(lengths, flat_first)
+    bent = costs.exponent(lengths, flat_first)
     assert bent.mean == pytest.approx(power, abs=0.1)
     assert bent.low < bent.mean < bent.high  # no power fits all four
 
 
 def test_the_interval_of_an_exponent_holds_the_true_power_in_95_of_100_noisy_curves() -> None:
     rng, lengths = np.random.default_rng(0), pd.Series(bench_cost.LENGTHS, dtype=float)
-    fits = [bench_cost.exponent(lengths, lengths**1.2 * np.exp(rng.normal(0, 0.2, len(lengths)))) for _ in range(400)]
+    fits = [costs.exponent(lengths, lengths**1.2 * np.exp(rng.normal(0, 0.2, len(lengths)))) for _ in range(400)]
     assert np.mean([fit.holds(1.2) for fit in fits]) == pytest.approx(0.95, abs=0.03)
-    two = bench_cost.exponent(lengths[:3], lengths[:3])
+    two = costs.exponent(lengths[:3], lengths[:3])
     assert two.mean == pytest.approx(1) and str(two) == "1.0"
 
 
 def test_each_part_has_the_exponent_of_its_own_curve() -> None:
     powers = {"a": 1.0, "b": 2.0}
     lines = [{"part": part, "L": L, "MB": L**k} for part, k in powers.items() for L in bench_cost.LENGTHS]
-    found = bench_cost.exponents(pd.DataFrame(lines), of="MB")
+    found = costs.exponents(pd.DataFrame(lines), of="MB")
     assert {part: fit.mean for part, fit in found.items()} == pytest.approx(powers)
 
 

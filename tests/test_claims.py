@@ -19,7 +19,7 @@ from hmoe.study.claims import Claim, Records, judged
 from hmoe.study.experiments import EXPERIMENTS, FIGURE_2, METRICS, TABLE_3, experiment
 from hmoe.study.report import Word
 from hmoe.study.store import COLUMNS, EMOTION_COLUMNS, PREDICTION_COLUMNS, Store
-from hmoe_book import plots
+from hmoe_book import claims_page, plots
 
 CLAIMS = claims.claims()
 DIFFERENT = {"D_state = 64": 80.0, "D_state = 128": 84.0, "D_state = 256": 88.0, "D_state = 512": 84.0}
@@ -105,13 +105,13 @@ def test_without_records_no_row_decides_and_the_page_says_so_of_every_claim(stor
             assert verdict.word == Word.CANNOT_TELL, claim.id
         elif not claim.corpus:
             assert verdict.word == Word.NOT_TESTABLE, claim.id
-    text = claims.page(Records(store))
+    text = claims_page.page(Records(store))
     for claim in CLAIMS:
         assert f"(claim-{claim.id.lower()})=" in text and claim.words in text
 
 
 def test_each_claim_stands_once_under_one_of_four_words(store: Store) -> None:
-    text = claims.page(Records(store))
+    text = claims_page.page(Records(store))
     lines = {word: next(line for line in text.splitlines() if line.startswith(f"| **{word}** (")) for word in Word}
     listed = {word: re.findall(r"`(C\d+) ", line) for word, line in lines.items()}
     assert sorted(itertools.chain(*listed.values())) == sorted(claim.id for claim in CLAIMS)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from hmoe.base.files import PROJECT
+from hmoe.study import costs
 from hmoe.study.experiments import TABLE_2
 from hmoe_book import exhibit, figures
 
@@ -56,7 +57,7 @@ def test_rows_that_are_not_recorded_say_so() -> None:
 @pytest.mark.parametrize("name", ["scan", "cost-length"])
 def test_a_measurement_says_how_many_on_what_at_which_commit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HMOE_RESULTS", str(RESULTS))
-    table, line = exhibit.measured(name)
+    table, line = costs.measured(name)
     recorded = pd.read_csv(RESULTS / "bench" / f"{name}.csv")
     assert len(table) == len(recorded)
     assert line.startswith(f"results/bench/{name}.csv: {len(recorded)} measurements")
@@ -65,5 +66,5 @@ def test_a_measurement_says_how_many_on_what_at_which_commit(name: str, monkeypa
 
 def test_without_a_measurement_the_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HMOE_RESULTS", str(tmp_path))
-    table, line = exhibit.measured("scan")
+    table, line = costs.measured("scan")
     assert not len(table) and line.startswith("Nothing recorded yet")

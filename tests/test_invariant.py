@@ -98,7 +98,7 @@ def three(tiny_corpus: Corpus) -> Corpus:
 
 def learnt(trial: Trial, corpus: Corpus, bank: Bank) -> dict[str, torch.Tensor]:
     """Every number of the fitted network, and the strength that was chosen for it."""
-    model, _, _ = fit_split(trial, corpus, bank)
+    model = fit_split(trial, corpus, bank).model
     network = model.fitted_[0].best_estimator_["estimator"]
     return {"strength": torch.tensor(network.strength), **network.model_.state_dict()}
 

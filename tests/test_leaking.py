@@ -15,9 +15,11 @@ from hmoe.inputs.batches import Inputs
 from hmoe.study import grid, profiles
 from hmoe.study.experiments import Experiment, Row
 from hmoe.study.experiments import experiment as find
-from hmoe.study.leaking import COPIES, LEAKING, UnrolledInputs, unrolled
+from hmoe.study.leaking import UnrolledInputs
+from hmoe.study.protocols import COPIES, LEAKING, PROTOCOLS, unrolled
 from hmoe.study.store import Store
 
+PRIVATE = tuple(protocol.name for protocol in LEAKING)
 ALL, CLEAN = "augment-then-split-5", "augment-then-split-5-clean"
 RIGHT = "split-then-augment-5"
 
@@ -25,7 +27,7 @@ RIGHT = "split-then-augment-5"
 def test_copies_of_most_test_utterances_are_trained_on_though_no_file_is_on_both_sides(tiny_corpus: Corpus) -> None:
     n, table = len(tiny_corpus), unrolled(tiny_corpus).table
     assert table["id"].is_unique and table["sha256"].is_unique and len(table) == (COPIES + 1) * n
-    splits = LEAKING[ALL].splits(tiny_corpus, 0)
+    splits = PROTOCOLS[ALL].splits(tiny_corpus, 0)
     for split in splits:
         assert not set(split.train) & set(split.test)
         assert np.isin(split.test % n, split.train % n).mean() > 0.8
@@ -34,7 +36,9 @@ def test_copies_of_most_test_utterances_are_trained_on_though_no_file_is_on_both
 
 def test_the_control_has_as_much_to_train_on_and_no_copy_of_a_test_utterance(tiny_corpus: Corpus) -> None:
     n = len(tiny_corpus)
-    for leaks, right in zip(LEAKING[ALL].splits(tiny_corpus, 0), LEAKING[RIGHT].splits(tiny_corpus, 0), strict=True):
+    for leaks, right in zip(
+        PROTOCOLS[ALL].splits(tiny_corpus, 0), PROTOCOLS[RIGHT].splits(tiny_corpus, 0), strict=True
+    ):
         assert not set(right.test % n) & set(right.train % n)
         assert sorted([*right.train, *right.test]) == list(range((COPIES + 1) * n))
         assert (len(right.train), len(right.test)) == (len(leaks.train), len(leaks.test))
@@ -45,7 +49,7 @@ def test_the_other_scoring_trains_on_the_same_rows_and_counts_clean_utterances_a
     tiny_corpus: Corpus, name: str
 ) -> None:
     for everything, clean in zip(
-        LEAKING[name].splits(tiny_corpus, 0), LEAKING[f"{name}-clean"].splits(tiny_corpus, 0), strict=True
+        PROTOCOLS[name].splits(tiny_corpus, 0), PROTOCOLS[f"{name}-clean"].splits(tiny_corpus, 0), strict=True
     ):
         assert clean.train.tolist() == everything.train.tolist()
         assert clean.test.tolist() == [row for row in everything.test if row < len(tiny_corpus)]
@@ -70,7 +74,9 @@ def test_a_trial_is_scored_against_the_labels_of_the_rows_that_it_names(
     tiny_corpus: Corpus, tmp_path: Path, name: str
 ) -> None:
     config = {**tiny.SMALL, "copies": COPIES}
-    own = Experiment("protocols", "", (Row("unrolled", config, protocol=name),))
+    own = Experiment(
+        "protocols", "", (Row("unrolled", config, protocol=name),), protocols=tuple(each.name for each in LEAKING)
+    )
     wanted = grid.trials([own], tiny_corpus, profiles.PROFILES["full"], seeds=[0])[:1]
     store = Store("tiny", tmp_path)
     grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
@@ -88,7 +94,12 @@ def test_both_scorings_are_of_one_training_and_say_what_each_would_say_alone(
     tiny_corpus: Corpus, tmp_path: Path, model: str
 ) -> None:
     config = {**tiny.SMALL, "copies": COPIES, "model": model}
-    own = Experiment("protocols", "", tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)))
+    own = Experiment(
+        "protocols",
+        "",
+        tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)),
+        protocols=tuple(each.name for each in LEAKING),
+    )
     wanted = [
         trial for trial in grid.trials([own], tiny_corpus, profiles.PROFILES["full"], [0]) if trial.split.fold == "0"
     ]
@@ -106,14 +117,24 @@ def test_both_scorings_are_of_one_training_and_say_what_each_would_say_alone(
 
 def test_where_the_test_fold_selects_each_scoring_has_its_own_training(tiny_corpus: Corpus, tmp_path: Path) -> None:
     config = {**tiny.SMALL, "copies": COPIES, "selection": "test"}
-    own = Experiment("protocols", "", tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)))
+    own = Experiment(
+        "protocols",
+        "",
+        tuple(Row(name, config, protocol=name) for name in (ALL, CLEAN)),
+        protocols=tuple(each.name for each in LEAKING),
+    )
     wanted = grid.trials([own], tiny_corpus, profiles.PROFILES["full"], [0], folds=["0"])
     assert grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False) == 2
 
 
 @pytest.mark.parametrize("changes", [{"copies": 1}, {"augment": ()}])
 def test_too_few_copies_for_a_leak_are_one_line(tiny_corpus: Corpus, tmp_path: Path, changes: dict) -> None:
-    own = Experiment("protocols", "", (Row("leaking", {**tiny.SMALL, **changes}, protocol=ALL),))
+    own = Experiment(
+        "protocols",
+        "",
+        (Row("leaking", {**tiny.SMALL, **changes}, protocol=ALL),),
+        protocols=tuple(each.name for each in LEAKING),
+    )
     wanted = grid.trials([own], tiny_corpus, profiles.PROFILES["full"], [0], folds=["0"])
     with pytest.raises(TrainingError, match="too few copies"):
         grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False)
@@ -121,8 +142,8 @@ def test_too_few_copies_for_a_leak_are_one_line(tiny_corpus: Corpus, tmp_path: P
 
 def test_nothing_else_can_choose_it(tiny_corpus: Corpus) -> None:
     full = profiles.PROFILES["full"]
-    for protocol in LEAKING:
-        assert protocol not in grid.PROTOCOLS
+    for protocol in PRIVATE:
+        assert PROTOCOLS[protocol].private
         with pytest.raises(ConfigError, match=protocol):
             grid.trials([tiny.FIRST], tiny_corpus, full, protocol=protocol)
         with pytest.raises(ConfigError, match=protocol):

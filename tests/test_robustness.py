@@ -12,6 +12,7 @@ from hmoe.base.errors import CorpusError
 from hmoe.corpora import Corpus
 from hmoe.study import grid, profiles, robustness
 from hmoe.study.experiments import CONDITIONS, ROBUSTNESS, Experiment, Row
+from hmoe.study.protocols import DISTURBED
 from hmoe.study.robustness import Disturbed
 from hmoe.study.store import Store
 
@@ -32,7 +33,7 @@ def level(samples: np.ndarray, low: float, high: float) -> float:
 
 def test_the_experiment_names_the_conditions_that_there_are() -> None:
     assert tuple(robustness.CONDITIONS) == CONDITIONS
-    assert {row.protocol for row in ROBUSTNESS.rows} == {robustness.PROTOCOL}
+    assert {row.protocol for row in ROBUSTNESS.rows} == {DISTURBED.name}
 
 
 @pytest.mark.parametrize("noise", ["white", "pink", "babble"])
@@ -116,8 +117,8 @@ def test_one_training_gives_a_record_for_each_condition_and_the_clean_one_is_tab
     tiny_corpus: Corpus, tmp_path: Path
 ) -> None:
     names = ("clean", "white 0 dB", "telephone band")
-    rows = tuple(Row(f"small, {name}", tiny.SMALL, protocol=robustness.PROTOCOL) for name in names)
-    heard = Experiment("robustness", "", rows)
+    rows = tuple(Row(f"small, {name}", tiny.SMALL, protocol=DISTURBED.name, condition=name) for name in names)
+    heard = Experiment("robustness", "", rows, protocols=(DISTURBED.name,))
     plain = Experiment("first", "", (Row("full", tiny.SMALL),))
     full, store = profiles.PROFILES["full"], Store("tiny", tmp_path)
     wanted = grid.trials([heard], tiny_corpus, full, seeds=[0])
@@ -131,8 +132,15 @@ def test_one_training_gives_a_record_for_each_condition_and_the_clean_one_is_tab
 
 
 def test_a_killed_run_computes_the_missing_conditions_alone(tiny_corpus: Corpus, tmp_path: Path) -> None:
-    rows = tuple(Row(f"small, {name}", tiny.SMALL, protocol=robustness.PROTOCOL) for name in ("clean", "white 0 dB"))
-    wanted = grid.trials([Experiment("robustness", "", rows)], tiny_corpus, profiles.PROFILES["full"], seeds=[0])
+    rows = tuple(
+        Row(f"small, {name}", tiny.SMALL, protocol=DISTURBED.name, condition=name) for name in ("clean", "white 0 dB")
+    )
+    wanted = grid.trials(
+        [Experiment("robustness", "", rows, protocols=(DISTURBED.name,))],
+        tiny_corpus,
+        profiles.PROFILES["full"],
+        seeds=[0],
+    )
     whole, cut = Store("tiny", tmp_path / "whole"), Store("tiny", tmp_path / "cut")
     grid.run(wanted, tiny_corpus, whole, workers=1, progress=False)
     grid.run([trial for trial in wanted if trial.row.endswith("clean")], tiny_corpus, cut, workers=1, progress=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,9 @@ def test_entropy_and_explained_shares_at_their_borders() -> None:
 
 
 def test_one_training_gives_every_row_and_keeps_every_weight(tiny_corpus: Corpus, tmp_path: Path) -> None:
-    rows = tuple(Row(row.name, tiny.SMALL, protocol=row.protocol) for row in ROUTER.rows)
-    watched, plain = Experiment("router", "", rows), Experiment("first", "", (Row("full", tiny.SMALL),))
+    rows = tuple(replace(row, changes=tiny.SMALL) for row in ROUTER.rows)
+    watched = Experiment("router", "", rows, protocols=ROUTER.protocols)
+    plain = Experiment("first", "", (Row("full", tiny.SMALL),))
     full, store = profiles.PROFILES["full"], Store("tiny", tmp_path)
     wanted = grid.trials([watched], tiny_corpus, full, seeds=[0])
     assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 5  # trainings

@@ -15,7 +15,7 @@ import pandas as pd
 from IPython.display import display
 from pandas.io.formats.style import Styler
 
-from hmoe.base.files import PROJECT, results_dir
+from hmoe.base.files import PROJECT
 from hmoe.base.stamp import commit, machine, now
 from hmoe.corpora import Corpus
 from hmoe.study import report
@@ -110,19 +110,6 @@ def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "
 def recorded(found: Sequence[RowReport], experiment: Experiment) -> str:
     """`report.provenance` of rows, which know their store; or that there are none."""
     return report.provenance(found[0].store, experiment, list(found)) if found else "Nothing recorded yet."
-
-
-def measured(name: str, root: Path | None = None) -> tuple[pd.DataFrame, str]:
-    """`results/bench/<name>.csv` and one line about it: how many measurements, on what, at which commit and date."""
-    path = (root or results_dir()) / "bench" / f"{name}.csv"
-    try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        return pd.DataFrame(), "Nothing recorded yet: hmoe bench."
-    machines, commits = (", ".join(table[column].unique()) for column in ("machine", "commit"))
-    loads = f"load {table['load'].min():.1f} to {table['load'].max():.1f}, " if "load" in table else ""
-    dates = " to ".join(dict.fromkeys([table["date"].min()[:10], table["date"].max()[:10]]))
-    return table, f"results/bench/{name}.csv: {len(table)} measurements, {loads}{machines}, commit {commits}, {dates}."
 
 
 def made(corpus: Corpus, profile: str, seed: int, device: str) -> str:

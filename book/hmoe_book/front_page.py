@@ -10,15 +10,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from hmoe.bench.cost import exponents
 from hmoe.study import audit, report
 from hmoe.study.claims import Records
+from hmoe.study.costs import exponents, measured
 from hmoe.study.experiments import ENCODERS, KNOWN, METRICS, ROBUSTNESS, TABLE_2, TABLE_3, TOLD, experiment
 from hmoe.study.metrics import Estimate, holm
 from hmoe.study.report import RowReport
 from hmoe.study.robustness import CONDITIONS
 from hmoe_book import figures, plots, runs
-from hmoe_book.exhibit import measured
 
 MODEL, FRAMES, SVM = "HMoE-SiMBA", "HMoE-SiMBA (frames)", "SVM, nested selection"
 SAID = {FRAMES: "given frames", f"{MODEL} without augmentation": "trained without augmentation"}
@@ -144,7 +143,7 @@ def _robustness(r: Records) -> str:
     p_values = holm(np.array([each.p_value for each in ours]))
     n = sum(each.mean < 0 for each in ours)
     sure = sum(each.mean < 0 and p < report.LEVEL for each, p in zip(ours, p_values, strict=True))
-    for model in dict.fromkeys(row.name.partition(", ")[0] for row in ROBUSTNESS.rows):
+    for model in dict.fromkeys(row.group for row in ROBUSTNESS.rows):
         with suppress(KeyError):
             lost = sum(each.mean < 0 for each in kept(model)[1:])
             others += [f"{SAID.get(model, model)} {lost}"] * (model != MODEL)

@@ -11,7 +11,7 @@ from hmoe.corpora import Corpus
 from hmoe.study import grid, robustness
 from hmoe.study.experiments import Experiment
 from hmoe.study.profiles import Profile, store_for
-from hmoe.study.trial import Trial, fit_split
+from hmoe.study.trial import Trial, fit_split, inputs_of
 from hmoe.train import one_thread
 from hmoe_book import exhibit, figures
 
@@ -29,7 +29,7 @@ def learning(
     for trial in first_folds(grid.trials([experiment], corpus, chosen, [seed], rows, device, selection=selection)):
         bank = grid.open_bank(corpus, trial.config, 1, False, trial.features_on)
         with one_thread():
-            histories[trial.row] = pd.DataFrame(fit_split(trial, corpus, bank)[1].history)
+            histories[trial.row] = pd.DataFrame(fit_split(trial, corpus, bank).run.history)
     watched = {"nested": "training utterances held out", "test": "the test fold"}[selection]
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
     for (row, history), colour, line in zip(histories.items(), figures.COLOURS, ("-", "--", ":", "-."), strict=False):
@@ -66,7 +66,7 @@ def predictions(
     for trial in first_folds(grid.trials([experiment], corpus, chosen, [seed], rows, device)):
         bank = grid.open_bank(corpus, trial.config, 1, False, trial.features_on)
         with one_thread():
-            said = fit_split(trial, corpus, bank)[2]
+            said = fit_split(trial, corpus, bank).predict(inputs_of(trial, corpus, bank), trial.split.test)
         answers[trial.row] = _answers(corpus, trial, [corpus.emotions[c] for c in said])
     return _beside(answers, corpus, chosen, seed, device)
 
@@ -83,9 +83,7 @@ def heard(
         group, robustness.outcomes(group, corpus, bank, store_for(corpus.name, chosen, device)), strict=True
     ):
         letters = dict(each.split("=") for each in outcome.said["letters"].split())
-        answers[robustness.condition_of(trial)] = _answers(
-            corpus, trial, [letters[letter] for letter in outcome.said["predicted"]]
-        )
+        answers[trial.condition] = _answers(corpus, trial, [letters[letter] for letter in outcome.said["predicted"]])
     return _beside(answers, corpus, chosen, seed, device)
 
 

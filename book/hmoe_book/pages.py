@@ -10,11 +10,11 @@ import yaml
 
 from hmoe.base.files import DATA
 from hmoe.base.markdown import table
-from hmoe.study import claims, ladder, report
+from hmoe.study import claims, costs, ladder, report
 from hmoe.study.experiments import experiment
 from hmoe.study.store import Store
 from hmoe.use import card
-from hmoe_book import datasheets, exhibit, figures, runs, worked
+from hmoe_book import claims_page, datasheets, figures, runs, worked
 from hmoe_book import front_page as found
 
 RECORDED = "casia"
@@ -30,7 +30,7 @@ def fragments() -> dict[str, str]:
         "cite.md": runs.linked(found.cite(records)),
         "headline.md": runs.linked(numbered(headline(store), "Table 2 of the paper and what was recorded", "tab-rows")),
         "deviations.md": deviations(records),
-        "claims.md": claims.page(records),
+        "claims.md": claims_page.page(records),
         "runs.md": runs.page(store.root),
         "model-card.md": card.page(store),
         "datasheet-casia.md": datasheets.casia(),
@@ -81,7 +81,7 @@ def headline(store: Store) -> str:
 
 def paper_cost() -> str:
     """What `hmoe bench paper` recorded: the whole, and the rows that take most of it."""
-    table, _ = exhibit.measured("paper")
+    table, _ = costs.measured("paper")
     if table.empty:
         return "Nothing has been recorded yet.\n"
     whole, rows = table.iloc[-1], table.iloc[:-1].nlargest(5, "total_s")
@@ -99,8 +99,8 @@ def gpu_expected() -> str:
 
     `tools/gpu.sh expected` and `tools/gpu.sh kernels` write what is read here. Nothing of it is measured.
     """
-    table, line = exhibit.measured("gpu-expected")
-    compiled, compiled_line = exhibit.measured("scan-kernels")
+    table, line = costs.measured("gpu-expected")
+    compiled, compiled_line = costs.measured("scan-kernels")
     parts = []
     if len(table):
         whole, floor = table["total_s"].sum(), (table["trials"] * table["floor_s"]).sum()

@@ -7,7 +7,6 @@ curves is a process of its own, so that its peak memory is its own.
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -20,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,7 +36,6 @@ from hmoe.model import count_parameters
 from hmoe.readings import READINGS
 from hmoe.simba import EinFFT, SiMBA
 from hmoe.study.experiments import TABLE_2
-from hmoe.study.metrics import Estimate
 
 LENGTHS = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
 QUICK = (100, 200, 400)
@@ -108,29 +105,6 @@ def measure(part: str, L: int) -> dict[str, float]:
             times.append(seconds(run, "cpu")[0])
         found[name] = min(times)
     return found
-
-
-def exponent(lengths: pd.Series, spent: pd.Series) -> Estimate:
-    """k of what is spent ~ length^k, by least squares on the logarithms of the longer half: 1 linear, 2 quadratic.
-
-    Its interval is that of the fit, which says how far the points are from any power; two points have none.
-    """
-    half = longer(lengths)
-    fit, n = stats.linregress(np.log(half), np.log(spent[half.index])), len(half)
-    if n < 3:
-        return Estimate(float(fit.slope), math.nan, math.nan, 1)
-    reach = stats.t.ppf(0.975, n - 2) * fit.stderr
-    return Estimate(float(fit.slope), float(fit.slope - reach), float(fit.slope + reach), n)
-
-
-def exponents(curves: pd.DataFrame, of: str = "step_s") -> dict[str, Estimate]:
-    """`exponent` of each part of a table of `curves`."""
-    return {part: exponent(lines["L"], lines[of]) for part, lines in curves.groupby("part", sort=False)}
-
-
-def longer(lengths: pd.Series) -> pd.Series:
-    """The longer half, where the fixed cost of a call no longer counts."""
-    return lengths[lengths >= lengths.median()]
 
 
 def curves(lengths: tuple[int, ...] = LENGTHS) -> pd.DataFrame:

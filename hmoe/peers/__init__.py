@@ -27,9 +27,7 @@ from hmoe.peers.tlfmrf import tlfmrf
 from hmoe.peers.unseen import across_speakers
 from hmoe.peers.wide import CLASSIFIERS, builder
 
-Builder = Callable[[Config, int], nn.Module | BaseEstimator]
-
-MODELS: dict[str, Builder] = {
+ESTIMATORS: dict[str, Callable[[Config, int], BaseEstimator]] = {
     "svm": classical.svm,
     "lr": classical.lr,
     "rf": classical.rf,
@@ -51,10 +49,13 @@ MODELS: dict[str, Builder] = {
     "across-speakers-coral": across_speakers.penalised("coral"),
     "across-speakers-apart": across_speakers.apart,
     "across-speakers-everyone": across_speakers.everyone,
+    "tlfmrf": tlfmrf,
+}
+
+NETWORKS: dict[str, Callable[[Config, int], nn.Module]] = {
     "lstm": LSTM,
     "transformer": Transformer,
     "dcnn-lstm": DCNNLSTM,
-    "tlfmrf": tlfmrf,
     "cnn-bigru": CNNBiGRU,
     "cpac": CPAC,
     "tim-net": TIMNet,
@@ -62,6 +63,8 @@ MODELS: dict[str, Builder] = {
     "hmoe-simba": lambda config, C: HMoESiMBA(config, C, beside=beside(config)),
     **CONTROLS,
 }
+
+MODELS = {**ESTIMATORS, **NETWORKS}
 
 
 def build(config: Config, C: int) -> nn.Module | BaseEstimator:

@@ -27,6 +27,9 @@ class Row:
     changes: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, float] = field(default_factory=dict)
     protocol: str = "stratified-5"
+    condition: str = ""  # under which the test fold is heard (chapter 18); `robustness.CONDITIONS` has them
+    weights: str = ""  # of the experts, in the place of the router's own; `routing.forced` makes them
+    group: str = ""  # rows that are one model under several conditions
     note: str = ""  # what a reader must know about ours, e.g. "after TLFMRF: ..."
     guessed: bool = False  # the architecture: the paper names it and describes nothing, so there is no verdict on it
 
@@ -43,6 +46,7 @@ class Experiment:
     earlier: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """By row: what was different in the configuration when it was first recorded, where a rule has changed since.
     `report.rows` reads the experiment so until all its rows are recorded anew, because no table mixes two rules."""
+    protocols: tuple[str, ...] = ()  # private ones that its rows may name
 
     def row(self, name: str) -> Row:
         """The row of a name, whatever its case. ConfigError for another, with a guess at what was meant."""
@@ -204,13 +208,15 @@ TABLE_2 = Experiment(
 )
 
 
-def _both(name: str, title: str, rows: tuple[Row, ...], reference: str) -> tuple[Experiment, Experiment]:
+def _both(
+    name: str, title: str, rows: tuple[Row, ...], reference: str, protocols: tuple[str, ...] = ()
+) -> tuple[Experiment, Experiment]:  # fmt: skip
     """An experiment in both readings: the pooled vector, and frames, where time is."""
     pooled = tuple(replace(row, changes={**NESTED, **row.changes}) for row in rows)
     frames = tuple(replace(row, changes={**FRAMES, **row.changes}) for row in rows)
     return (
-        Experiment(name, title, pooled, reference),
-        Experiment(f"{name}_frames", f"{title}, on frames", frames, reference),
+        Experiment(name, title, pooled, reference, protocols=protocols),
+        Experiment(f"{name}_frames", f"{title}, on frames", frames, reference, protocols=protocols),
     )
 
 
@@ -308,7 +314,7 @@ PROTOCOLS = Experiment(
     "protocols",
     "What the protocol hides",
     tuple(
-        Row(f"{name}, {title}", {**NESTED, **changes, **further}, protocol=protocol)
+        Row(f"{name}, {title}", {**NESTED, **changes, **further}, protocol=protocol, group=name)
         for name, changes in _WITNESSES
         for title, protocol, further in (
             ("best epoch on the test fold", "stratified-5", {"selection": "test"}),
@@ -324,6 +330,9 @@ PROTOCOLS = Experiment(
             ("new speaker and sentences", "speaker-sentence", {}),
         )
         if name != "SVM" or "selection" not in further  # an SVM has no epochs to select
+    ),
+    protocols=tuple(
+        f"{way}-5{scored}" for way in ("augment-then-split", "split-then-augment") for scored in ("", "-clean")
     ),
 )
 
@@ -453,6 +462,8 @@ CONDITIONS = (
 )  # fmt: skip
 """Of test utterances; `robustness.CONDITIONS` says how each is made."""
 
+_DISTURBED = "stratified-5-disturbed"
+
 ROBUSTNESS = Experiment(
     "robustness",
     "Robust in complex acoustic environments?",
@@ -460,9 +471,12 @@ ROBUSTNESS = Experiment(
         Row(
             f"{name}, {condition}",
             {**NESTED, **changes},
-            protocol="stratified-5-disturbed",
+            {},
+            _DISTURBED,
+            condition,
+            group=name,
             guessed=name == "CNN+Bi-GRU",
-        )
+        )  # fmt: skip
         for name, changes in (
             ("HMoE-SiMBA", {}),
             ("HMoE-SiMBA (frames)", FIRST_FRAMES),
@@ -472,6 +486,7 @@ ROBUSTNESS = Experiment(
         )
         for condition in CONDITIONS
     ),
+    protocols=(_DISTURBED,),
 )
 
 WEIGHTS = (
@@ -486,11 +501,12 @@ ROUTER, ROUTER_FRAMES = _both(
     "router",
     "What the router does",
     tuple(
-        Row(f"{weights}, {condition}", protocol="stratified-5-disturbed")
+        Row(f"{weights}, {condition}", {}, {}, _DISTURBED, condition, weights)
         for condition in HEARD
         for weights in (WEIGHTS if condition == "clean" else WEIGHTS[:3])
     ),
     reference="its own weights, clean",
+    protocols=(_DISTURBED,),
 )
 
 # Leave one speaker of CASIA out, a frozen encoder and a small head: Ma et al., EmoBox, Interspeech 2024.

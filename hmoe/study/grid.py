@@ -34,20 +34,10 @@ from hmoe.parrot.cached import Embeddings
 from hmoe.readings import READINGS
 from hmoe.study import robustness
 from hmoe.study.experiments import Experiment
-from hmoe.study.leaking import CLEAN, LEAKING
 from hmoe.study.profiles import Profile, source_digest
 from hmoe.study.protocols import PROTOCOLS, tested
 from hmoe.study.store import CURVE, KEY, SAID, Store, kind
-from hmoe.study.trial import DISTURBED, Outcome, Trial, record, run_trials
-
-PRIVATE = {
-    **dict.fromkeys(("protocols", "ladder"), LEAKING),
-    **dict.fromkeys(
-        ("robustness", *robustness.ROUTERS),
-        {robustness.PROTOCOL: replace(PROTOCOLS["stratified-5"], name=robustness.PROTOCOL)},
-    ),
-}
-"""Protocols that few experiments have for themselves."""
+from hmoe.study.trial import Outcome, Trial, record, run_trials
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +69,14 @@ def trials(
                     log.warning("%s (left out)", refused)
                     continue
                 name = protocol or row.protocol
-                known = PROTOCOLS if protocol else PROTOCOLS | PRIVATE.get(experiment.name, {})
+                known = {
+                    each.name: each
+                    for each in PROTOCOLS.values()
+                    if not each.private or (not protocol and each.name in experiment.protocols)
+                }
                 if name not in known:
-                    raise ConfigError("protocol", f"got {name!r}", f"known: {', '.join(PROTOCOLS)}")
-                if protocol and row.protocol.endswith(DISTURBED):
+                    raise ConfigError("protocol", f"got {name!r}", f"known: {', '.join(known)}")
+                if protocol and PROTOCOLS[row.protocol].conditions:
                     raise ConfigError("--set protocol", f"got {name!r}", f"leave it out: {row.name!r} is disturbed")
                 config = profile.config(row, **overrides)
                 experts.check(config)
@@ -91,7 +85,8 @@ def trials(
                     raise ConfigError(f"row {row.name!r}", f"no fold {min(unknown)!r}", f"folds: {', '.join(dealt)}")
                 for split in splits:
                     if folds is None or split.fold in folds:
-                        result.append(Trial(experiment.name, row.name, config, name, seed, split, device))
+                        heard = (row.condition, row.weights)
+                        result.append(Trial(experiment.name, row.name, config, name, seed, split, device, *heard))
     return result
 
 
@@ -102,8 +97,9 @@ def run(
     """Run what the store does not hold yet; returns how many trainings that took. A trial that fails stops no other.
 
     Two rows with the same configuration, protocol, seed and fold (the full model stands in several tables) are one
-    training and two records; so are two protocols that differ in what they score (`leaking.CLEAN`), and the last epoch
-    and that which the test fold selects. `workers` defaults to the cores; `scheduler` is the address of a Dask cluster.
+    training and two records; so are two protocols that differ in what they score (`Protocol.trains_as`), and the last
+    epoch and that which the test fold selects. `workers` defaults to the cores; `scheduler` is the address of a Dask
+    cluster.
     """
     store.probe()  # before hours of work
     introduce(wanted, corpus, store)
@@ -114,7 +110,7 @@ def run(
     needed = {bank_key(trial): trial for trial in missing}
     frames_first = sorted(needed.items(), key=lambda item: -item[0][3])  # theirs come with what pooled rows need
     opened = {key: open_bank(corpus, trial.config, workers, progress, trial.features_on) for key, trial in frames_first}
-    if disturbed := [trial for trial in missing if trial.protocol == robustness.PROTOCOL]:
+    if disturbed := [trial for trial in missing if trial.dealt_by.conditions]:
         robustness.prepare(disturbed, corpus, workers, progress)
     tasks = [(group, corpus, opened[bank_key(group[0])], store) for group in groups]
     results = _on_cluster(tasks, scheduler) if scheduler else _on_this_machine(tasks, workers)
@@ -133,9 +129,8 @@ def run(
 
 def introduce(wanted: list[Trial], corpus: Corpus, store: Store) -> None:
     """Tell the store who the trials test, so that its records can be read without this corpus or this code."""
-    known = PROTOCOLS | {name: each for own in PRIVATE.values() for name, each in own.items()}
     dealt = dict.fromkeys((trial.protocol, trial.seed) for trial in wanted)
-    folds = {f"{protocol}.{seed}": tested(known[protocol], corpus, seed) for protocol, seed in dealt}
+    folds = {f"{protocol}.{seed}": tested(PROTOCOLS[protocol], corpus, seed) for protocol, seed in dealt}
     about = corpus.table.set_index("id")[["speaker", "emotion", "sentence"]]
     store.introduce(pd.concat([about, pd.DataFrame(folds)], axis=1))
 
@@ -169,7 +164,7 @@ def outstanding(wanted: list[Trial], store: Store) -> tuple[list[Trial], list[tu
         if trial.key() in done[trial.experiment]:
             continue
         outcome = known.get(_computation(trial))
-        if outcome and trial.protocol != robustness.PROTOCOL:  # whose rows share a training, not an outcome
+        if outcome and not trial.dealt_by.conditions:  # whose rows share a training, not an outcome
             adopted.append((trial, outcome))
         else:
             missing.append(trial)
@@ -196,7 +191,9 @@ def _training(trial: Trial) -> tuple[str, ...]:
     """Trials in which this is equal train the same model; what they test of it may differ."""
     if trial.config.selection == "test":  # which copies are scored then says which epoch is kept
         return _computation(replace(trial, config=trial.config.replace(selection="last")))
-    return _computation(replace(trial, protocol=trial.protocol.removesuffix(CLEAN)))
+    if trial.dealt_by.copies:
+        return _computation(replace(trial, protocol=trial.dealt_by.training))
+    return _computation(trial)
 
 
 def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...], str | None]:
@@ -234,7 +231,7 @@ def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> st
     group = sorted(group, key=lambda trial: trial.config.selection != "test")  # whose training has both epochs
     first = group[0]
     try:
-        if first.protocol == robustness.PROTOCOL:
+        if first.dealt_by.conditions:
             outcomes = robustness.outcomes(group, corpus, bank, store)
         else:
             outcomes = run_trials(group, corpus, bank, checkpoint(first, corpus, store))

@@ -21,10 +21,9 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.study import report
 from hmoe.study.experiments import AUDITS, EXPERIMENTS, Experiment, Row
-from hmoe.study.leaking import CLEAN, COPIES, LEAKING
 from hmoe.study.metrics import Estimate
 from hmoe.study.plan import is_network
-from hmoe.study.protocols import PROTOCOLS
+from hmoe.study.protocols import COPIES, LEAKING, PROTOCOLS
 from hmoe.study.report import RowReport
 from hmoe.study.store import Store
 from hmoe.study.trial import Trial
@@ -46,8 +45,8 @@ class Step:
     selection: str = "last"  # which epoch of a network is tested
 
 
-BEFORE = Step("copies dealt before the split", f"augment-then-split-5{CLEAN}", copied=True)
-AFTER = Step("copies dealt after the split", f"split-then-augment-5{CLEAN}", copied=True)
+BEFORE = Step("copies dealt before the split", "augment-then-split-5-clean", copied=True)
+AFTER = Step("copies dealt after the split", "split-then-augment-5-clean", copied=True)
 BEST = Step("best epoch on the test fold", "stratified-5", selection="test")
 STRATIFIED = Step("seen speakers and sentences", "stratified-5")
 SENTENCES = Step("unseen sentences", "sentence-5")
@@ -70,7 +69,7 @@ def permitted(corpus: Corpus) -> tuple[list[Step], dict[str, str]]:
     steps, refused = [], {}
     for step in STEPS:
         try:
-            (PROTOCOLS | LEAKING)[step.protocol].splits(corpus, 0)
+            PROTOCOLS[step.protocol].splits(corpus, 0)
             if step in (SENTENCES, BOTH) and corpus.table["sentence"].nunique() == len(corpus):
                 raise ProtocolError(step.title, "every recording counts as a sentence of its own", "say what is spoken")
             steps.append(step)
@@ -102,7 +101,9 @@ def experiment(row: Row, steps: Iterable[Step], **changes: Any) -> Experiment:
             own |= {"epochs": max(1, round(config.epochs / (COPIES + 1)))} if network else {}
         if network or step is not BEST:
             rows.append(Row(f"{row.name}: {step.title}", own, protocol=step.protocol))
-    return Experiment(NAME, f"The ladder of protocols: {row.name}", tuple(rows))
+    return Experiment(
+        NAME, f"The ladder of protocols: {row.name}", tuple(rows), protocols=tuple(each.name for each in LEAKING)
+    )
 
 
 def repeated(trial: Trial, seeds: Sequence[int]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import cpu_count
-from torch import Tensor, nn
+from torch import Tensor
 
 from hmoe import augment, peers
 from hmoe.base.files import PROJECT
@@ -136,7 +136,7 @@ def _training(trial: Trial, corpus: Corpus, timed: pd.DataFrame) -> tuple[float,
 @cache
 def is_network(config: Config) -> bool:
     """Whether a configuration is trained in epochs."""
-    return isinstance(peers.build(config, 2), nn.Module)
+    return config.model in peers.NETWORKS
 
 
 _probes: dict[tuple[str, str, bool], float] = {}

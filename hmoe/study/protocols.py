@@ -7,14 +7,16 @@ seeds counts the luck of the partition. Leave-one-speaker-out has one partition.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from hmoe.base.errors import ProtocolError
 from hmoe.corpora import Corpus
+
+COPIES = 2  # augmented copies beside each clean utterance, where a protocol deals copies
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,48 @@ class Split:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A name, a sentence for the reader, the columns that no split may share, and the dealing itself.
+    """A name, a sentence for the reader, the columns that no split may share, the dealing itself, and what it means.
 
-    `deal(table, seed)` gives for each fold its name and two masks (train, test) over the table.
+    `deal(table, seed)` gives for each fold its name and two masks (train, test) over the table. `unit` is what an
+    interval counts: a speaker who is left out counts once, whatever its folds and seeds. `copies` says that augmented
+    copies are dealt as utterances of their own, `apart` from their utterance or with it; `clean` that only clean ones
+    are scored. `conditions`: the test fold is heard under conditions (chapter 18). `trains_as` names the protocol with
+    the same training, where two differ in what they score. A `private` protocol is for the experiments that name it.
     """
 
     name: str
     title: str
     disjoint: tuple[str, ...]
     deal: Callable[[pd.DataFrame, int], dict[str, tuple[np.ndarray, np.ndarray]]]
+    unit: Literal["utterance", "speaker"] = "utterance"
+    copies: int = 0
+    apart: bool = False
+    clean: bool = False
+    conditions: bool = False
+    trains_as: str = ""
+    private: bool = False
+
+    @property
+    def training(self) -> str:
+        """The name by which its training is known."""
+        return self.trains_as or self.name
+
+    def seen(self, corpus: Corpus) -> Corpus:
+        """The corpus that the rows of its splits count in."""
+        return unrolled(corpus, self.copies) if self.copies else corpus
 
     def splits(self, corpus: Corpus, seed: int) -> list[Split]:
+        """All folds, each checked; copies stand behind the utterances, `copy * n + i` is that copy of utterance i."""
+        n = len(corpus)
+        dealt = self._dealt(self.seen(corpus) if self.apart else corpus, seed)
+        if self.copies and not self.apart:
+            dealt = [
+                Split(one.fold, with_copies(one.train, n, self.copies), with_copies(one.test, n, self.copies))
+                for one in dealt
+            ]
+        return [replace(one, test=one.test[one.test < n]) for one in dealt] if self.clean else dealt
+
+    def _dealt(self, corpus: Corpus, seed: int) -> list[Split]:
         """All folds, each checked. Raises `ProtocolError` if a class has too few utterances or a split leaks.
 
         Corpora have recordings twice (RAVDESS has one): whoever is tested leaves its twin out of the training.
@@ -49,6 +82,20 @@ class Protocol:
             check(split, corpus.table, self)
             result.append(split)
         return result
+
+
+def unrolled(corpus: Corpus, copies: int = COPIES) -> Corpus:
+    """The corpus as a folder would hold it after augmentation: row `copy * n + i` is that copy of utterance i."""
+    parts = [
+        corpus.table.assign(**{name: corpus.table[name] + f"~{copy}" for name in ("id", "sha256")})
+        for copy in range(copies + 1)
+    ]
+    return replace(corpus, table=pd.concat(parts, ignore_index=True))
+
+
+def with_copies(rows: np.ndarray, n: int, copies: int = COPIES) -> np.ndarray:
+    """Utterances and all their copies, as rows of the unrolled corpus."""
+    return np.concatenate([rows + n * copy for copy in range(copies + 1)])
 
 
 def check(split: Split, table: pd.DataFrame, protocol: Protocol) -> None:
@@ -87,6 +134,8 @@ def learnable(train: pd.DataFrame, where: str) -> None:
 
 def validation(train: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Q7, nested selection: a stratified share of the training rows to choose the epoch. Returns (fit, validation)."""
+    from sklearn.model_selection import train_test_split  # takes a second, and who prints a table deals no folds
+
     _, counts = np.unique(labels[train], return_counts=True)
     if counts.min() < 2 or min(fraction, 1 - fraction) * len(train) < len(counts):
         raise ProtocolError(
@@ -104,6 +153,8 @@ def _stratified(table: pd.DataFrame, seed: int, k: int = 5) -> dict[str, tuple[n
             f"stratified {k}-fold", f"class {counts.idxmin()!r} has {counts.min()} utterances",
             f"needs at least {k} a class: add some or leave the class out",
         )  # fmt: skip
+    from sklearn.model_selection import StratifiedKFold
+
     folds = np.empty(len(table), int)
     dealer = StratifiedKFold(k, shuffle=True, random_state=seed)
     for number, (_, test) in enumerate(dealer.split(table, table["emotion"])):
@@ -149,6 +200,8 @@ def _by_both(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.n
 
 def _inner(table: pd.DataFrame, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """A quarter of what fold 0 of the stratified folds trains on; what that fold tests stands on neither side."""
+    from sklearn.model_selection import train_test_split
+
     train = np.flatnonzero(_stratified(table, seed)["0"][0])
     rest, held_out = train_test_split(train, test_size=0.25, stratify=table["emotion"].iloc[train], random_state=seed)
     rows = np.arange(len(table))
@@ -161,11 +214,37 @@ PROTOCOLS = {
         Protocol("stratified-5", "stratified 5-fold: every speaker and sentence is known", (), _stratified),
         Protocol("sentence-5", "5 folds of sentences: the words are new", ("sentence",), _by_sentence),
         Protocol("pair-5", "5 folds of pairs: what this speaker says in these words is new", (), _by_pair),
-        Protocol("speaker", "leave one speaker out: the voice is new", ("speaker",), _by_speaker),
-        Protocol("speaker-sentence", "speaker and sentence both held out", ("speaker", "sentence"), _by_both),
+        Protocol("speaker", "leave one speaker out: the voice is new", ("speaker",), _by_speaker, "speaker"),
+        Protocol(
+            "speaker-sentence", "speaker and sentence both held out", ("speaker", "sentence"), _by_both, "speaker"
+        ),
         Protocol("inner", "a quarter of the training utterances of fold 0, to choose settings by", (), _inner),
     ]
 }
+
+
+def _with_copies(name: str, where: str, apart: bool) -> list[Protocol]:
+    dealt = Protocol(name, f"{where}, all copies scored", (), _stratified, copies=COPIES, apart=apart, private=True)
+    clean = {"name": f"{name}-clean", "title": f"{where}, clean ones scored", "clean": True, "trains_as": name}
+    return [dealt, replace(dealt, **clean)]
+
+
+LEAKING = [
+    *_with_copies("augment-then-split-5", "copies on both sides", apart=True),
+    *_with_copies("split-then-augment-5", "copies on their utterance's side", apart=False),
+]
+"""Augment first, then split: the mistake that chapter 17 measures, and nothing else in this project makes; and its
+control, as many rows to train on, and no copy of a test utterance among them.
+
+Augmented copies are easily written into the folder of the recordings and the files dealt into folds afterwards. Copies
+of one utterance then stand on both sides of a split. To `check` nothing is wrong: no two files are equal. In both,
+copies of one utterance may choose an epoch or a setting for each other, so that only what the test sees differs."""
+
+DISTURBED = replace(
+    PROTOCOLS["stratified-5"], name="stratified-5-disturbed", title="stratified 5-fold, heard under conditions",
+    conditions=True, trains_as="stratified-5", private=True,
+)  # fmt: skip
+PROTOCOLS |= {protocol.name: protocol for protocol in (*LEAKING, DISTURBED)}
 
 
 def tested(protocol: Protocol, corpus: Corpus, seed: int) -> pd.Series:

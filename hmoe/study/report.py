@@ -32,6 +32,7 @@ from hmoe.study.metrics import (
     replication,
     split_variance,
 )
+from hmoe.study.protocols import PROTOCOLS
 from hmoe.study.store import EMOTION_COLUMNS, KEY, Store
 
 PAIRED_ON = ["protocol", "seed", "fold"]
@@ -218,12 +219,12 @@ def whole_seeds(trials: pd.DataFrame) -> list[str]:
 
 
 def of_unseen(trials: pd.DataFrame) -> bool:
-    return trials["protocol"].iloc[0].startswith("speaker")
+    return PROTOCOLS[trials["protocol"].iloc[0]].unit == "speaker"
 
 
 def speaker_of(trials: pd.DataFrame) -> pd.Series:
     """The speaker that a fold of unseen speakers tests: the fold's name, or what comes before its number."""
-    both = trials["protocol"].iloc[0].startswith("speaker-")
+    both = "sentence" in PROTOCOLS[trials["protocol"].iloc[0]].disjoint
     return trials["fold"].str.rpartition("-")[0] if both else trials["fold"]
 
 
@@ -243,7 +244,7 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
         own = (trials["experiment"] == experiment.name) & (trials["row"] == row.name)
         if not own.any():
             continue
-        others = trials[~own] if not row.protocol.endswith(DISTURBED) else []  # there a row is a condition too
+        others = trials[~own] if not PROTOCOLS[row.protocol].conditions else []  # there a row is a condition too
         trials = pd.concat([trials[own], others]).drop_duplicates(PAIRED_ON) if len(others) else trials[own]
         if seeds := whole_seeds(trials):
             trials = trials[trials["seed"].isin(seeds)]
@@ -275,9 +276,6 @@ def _configs(
     recorded = set(zip(own["row"], own["config"], strict=True))
     anew, before = ([(name, each.key()) in recorded for name, each in rule.items()] for rule in (now, earlier))
     return earlier if any(before) and not all(anew) else now
-
-
-DISTURBED = "-disturbed"  # a protocol that trains as the one without, and tests under conditions (chapter 18)
 
 
 def _estimate(row: RowReport, metric: str) -> Estimate:
@@ -330,7 +328,7 @@ def _ids(store: Store) -> Callable[[str, str, str], list[str]]:
 
     def ids(protocol: str, seed: str, fold: str) -> list[str]:
         """Who the letters of a prediction stand for; [] where the store does not say."""
-        dealt = protocol if f"{protocol}.{seed}" in kept.columns else protocol.removesuffix(DISTURBED)
+        dealt = protocol if f"{protocol}.{seed}" in kept.columns else PROTOCOLS[protocol].training
         return store.tested(dealt, seed, fold) if f"{dealt}.{seed}" in kept.columns else []
 
     return ids

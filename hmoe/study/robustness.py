@@ -27,13 +27,11 @@ from hmoe.inputs.bank import CORPUS_RATE, Bank, build
 from hmoe.inputs.batches import Inputs
 from hmoe.readings import READINGS
 from hmoe.study import routing
-from hmoe.study.experiments import HEARD, ROUTER, ROUTER_FRAMES
+from hmoe.study.experiments import HEARD, WEIGHTS
 from hmoe.study.store import Store
-from hmoe.study.trial import DISTURBED, Outcome, Trial, classes, fit_split, outcome
+from hmoe.study.trial import Outcome, Trial, fit_split, outcome
 from hmoe.train import one_thread
 
-PROTOCOL = f"stratified-5{DISTURBED}"
-ROUTERS = (ROUTER.name, ROUTER_FRAMES.name)
 SNRS = (20, 15, 10, 5, 0)  # dB
 ROOM = (6.0, 5.0, 3.0)  # m: an office
 TALKERS = 6  # of babble
@@ -171,7 +169,7 @@ class Disturbed(Corpus):
 def prepare(trials: list[Trial], corpus: Corpus, workers: int | None = None, progress: bool = True) -> None:
     """Compute what is missing of the features of the conditions that the trials name."""
     configs = {trial.config.key(): trial.config for trial in trials}.values()
-    for condition in dict.fromkeys(map(condition_of, trials)):
+    for condition in dict.fromkeys(trial.condition for trial in trials):
         for config in sorted(
             configs, key=lambda config: not READINGS[config.reading].sequence
         ):  # theirs come with the others'
@@ -181,7 +179,7 @@ def prepare(trials: list[Trial], corpus: Corpus, workers: int | None = None, pro
 def outcomes(trials: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> list[Outcome]:
     """Trials of one model, seed and fold that differ by their condition: one training, an outcome for each.
 
-    Those of `ROUTERS` differ by the weights of the experts too, which are kept in `store`.
+    Some differ by the weights of the experts too, which are kept in `store`.
     """
     first, found = trials[0], []
     test, speakers = first.split.test, corpus.table["speaker"].to_numpy()
@@ -192,23 +190,21 @@ def outcomes(trials: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> l
 
     with one_thread():
         start, code = time.perf_counter(), commit()
-        model, run, _ = fit_split(first, corpus, bank)
+        classifier = fit_split(first, corpus, bank)
         versions = {}
-        if any(trial.experiment in ROUTERS for trial in trials):
-            versions = routing.forced(model, heard("clean"), first.split.train)
-            weights = {name: routing.routing(model, heard(name), test) for name in HEARD}
+        if any(trial.weights for trial in trials):
+            versions = routing.forced(classifier.model, heard("clean"), first.split.train)
+            weights = {name: routing.routing(classifier.model, heard(name), test) for name in HEARD}
             routing.keep(store, first, corpus.table["id"].iloc[test], weights)
         for trial in trials:
-            weights, _, condition = trial.row.partition(", ")
-            version = versions[weights] if trial.experiment in ROUTERS else model
-            y_hat = classes(version, heard(condition), test)
-            found.append(outcome(trial, corpus, bank, model, run, y_hat, start, code))
-            run = replace(run, history=[])  # the curve is written once
+            version = replace(classifier, model=versions[trial.weights]) if trial.weights else classifier
+            y_hat = version.predict(heard(trial.condition), test)
+            said = outcome(trial, corpus, bank, classifier, y_hat, start, code)
+            # The curve of the one training stands beside clean speech, whichever trials of it are run when.
+            found.append(
+                said if trial.condition == "clean" and trial.weights in ("", WEIGHTS[0]) else replace(said, curve={})
+            )
     return found
-
-
-def condition_of(trial: Trial) -> str:
-    return trial.row.partition(", ")[2]
 
 
 def _bank(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from torch import nn
 
 from hmoe import peers
 from hmoe.base.errors import TrainingError
@@ -18,17 +16,12 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs.bank import Bank
 from hmoe.inputs.batches import Inputs
-from hmoe.model import count_parameters
-from hmoe.peers.unseen.across_speakers import AcrossSpeakers
-from hmoe.peers.wide import Wide
-from hmoe.readings import READINGS
 from hmoe.study import metrics
-from hmoe.study.leaking import CLEAN, COPIES, LEAKING, UnrolledInputs, unrolled
-from hmoe.study.protocols import Split, validation
+from hmoe.study.classifiers import Classifier, trained
+from hmoe.study.leaking import UnrolledInputs
+from hmoe.study.protocols import PROTOCOLS, Protocol, Split, validation
 from hmoe.study.store import CURVE, KEY, Store
-from hmoe.train import Run, fit, one_thread, predict
-
-DISTURBED = "-disturbed"  # a protocol that trains as the one without, and tests under conditions (chapter 18)
+from hmoe.train import Run, one_thread
 
 
 @dataclass(frozen=True)
@@ -42,6 +35,12 @@ class Trial:
     seed: int
     split: Split
     device: str = "cpu"
+    condition: str = ""
+    weights: str = ""
+
+    @property
+    def dealt_by(self) -> Protocol:
+        return PROTOCOLS[self.protocol]
 
     def key(self) -> tuple[str, ...]:
         """In the order of `store.KEY`. The device is no part of it: each kind has a store of its own."""
@@ -56,69 +55,37 @@ class Trial:
 
     def randomness(self) -> int:
         """The same for every row: rows of a table differ by their configuration, not by their luck."""
-        return stable_seed(self.protocol.removesuffix(DISTURBED).removesuffix(CLEAN), self.seed, self.split.fold)
-
-
-def seen(trial: Trial, corpus: Corpus) -> Corpus:
-    """The corpus that the rows of the trial's split count in."""
-    return unrolled(corpus) if trial.protocol in LEAKING else corpus
+        return stable_seed(self.dealt_by.training, self.seed, self.split.fold)
 
 
 def inputs_of(trial: Trial, corpus: Corpus, bank: Bank) -> Inputs:
     """What the trial's model reads. TrainingError if a leak asks for more copies than are made."""
-    if trial.protocol in LEAKING and (not trial.config.augment or trial.config.copies < COPIES):
-        remedy = f"--set copies={COPIES}, and augmentations"
+    needed = trial.dealt_by.copies
+    if needed and (not trial.config.augment or trial.config.copies < needed):
+        remedy = f"--set copies={needed}, and augmentations"
         raise TrainingError(f"protocol {trial.protocol!r}", "there are too few copies", remedy)
-    speakers = seen(trial, corpus).table["speaker"].to_numpy()
-    return (UnrolledInputs if trial.protocol in LEAKING else Inputs).of(bank, trial.config, trial.device, speakers)
+    speakers = trial.dealt_by.seen(corpus).table["speaker"].to_numpy()
+    return (UnrolledInputs if needed else Inputs).of(bank, trial.config, trial.device, speakers)
 
 
-def fit_split(
-    trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None
-) -> tuple[nn.Module | BaseEstimator, Run, np.ndarray]:
-    """Train the trial's model; returns it, its history and the predicted class of each test utterance."""
-    config, split, labels = trial.config, trial.split, seen(trial, corpus).labels
-    speakers, inputs = seen(trial, corpus).table["speaker"].to_numpy(), inputs_of(trial, corpus, bank)
-    model = peers.build(config, len(corpus.emotions))
-    if not isinstance(model, nn.Module):
-        if isinstance(model, AcrossSpeakers | Wide):
-            copies = range(config.copies + 1 if config.augment else 1)
-            X = np.concatenate([vectors(inputs, split.train, copy) for copy in copies])
-            rows = np.tile(split.train, len(copies))
-            model.fit(X, labels[rows], speakers[rows])
-        else:
-            model.fit(vectors(inputs, split.train), labels[split.train])
-        return model, Run(), classes(model, inputs, split.test)
-    rows, held_out = fitted(trial, labels)
-    model, run = fit(
-        lambda: peers.build(config, len(corpus.emotions)),
-        inputs, labels, rows, held_out, config, trial.randomness(), checkpoint,
+def fit_split(trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None = None) -> Classifier:
+    """Train the trial's model on its split."""
+    seen = trial.dealt_by.seen(corpus)
+    rows, held_out = fitted(trial, seen.labels)
+    return trained(
+        trial.config, len(corpus.emotions), inputs_of(trial, corpus, bank), seen.labels,
+        seen.table["speaker"].to_numpy(), rows, held_out, trial.randomness(), checkpoint,
     )  # fmt: skip
-    return model, run, classes(model, inputs, split.test)
 
 
 def fitted(trial: Trial, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Q7: the rows that weights are fitted to; those that choose the epoch, if any do."""
+    """Q7: the rows that weights are fitted to; those that choose the epoch, if any do. Estimators have no epochs."""
     config, split = trial.config, trial.split
+    if config.model not in peers.NETWORKS:
+        return split.train, None
     if config.selection == "nested":
         return validation(split.train, labels, config.validation_fraction, trial.randomness() % 2**32)
     return split.train, split.test if config.selection == "test" else None
-
-
-def vectors(inputs: Inputs, rows: np.ndarray, copy: int = 0) -> np.ndarray:
-    """(len(rows), D), as scikit-learn reads them. TrainingError for frames: it would read the first one alone."""
-    if READINGS[inputs.reading].sequence:
-        raise TrainingError(
-            f"reading {inputs.reading!r}", "the model reads one vector an utterance", "--set reading=statistics"
-        )
-    return inputs.batch(rows, np.full(len(rows), copy))[0][:, 0].cpu().numpy()
-
-
-def classes(model: nn.Module | BaseEstimator, inputs: Inputs, rows: np.ndarray) -> np.ndarray:
-    """The predicted class of each row."""
-    if isinstance(model, nn.Module):
-        return predict(model, inputs, rows).argmax(1).cpu().numpy()
-    return model.predict(vectors(inputs, rows))
 
 
 @dataclass(frozen=True)
@@ -140,31 +107,29 @@ def run_trials(trials: list[Trial], corpus: Corpus, bank: Bank, checkpoint: Path
     ways = {(trial.protocol, trial.config.selection): trial for trial in trials}
     found: dict[tuple[str, str], Outcome] = {}
     with one_thread():
-        model, run, _ = fit_split(trials[0], corpus, bank, checkpoint)
+        classifier = fit_split(trials[0], corpus, bank, checkpoint)
         for way in sorted(ways, key=lambda way: way[1] == "last"):
             trial = ways[way]
-            if trial.config.selection == "last" and run.last:
-                model.load_state_dict(run.last)
-                run = replace(run, best_epoch=run.epoch, last={})
-            y_hat = classes(model, inputs_of(trial, corpus, bank), trial.split.test)
-            found[way] = outcome(trial, corpus, bank, model, run, y_hat, start, code)
+            if trial.config.selection == "last":
+                classifier = classifier.last()
+            y_hat = classifier.predict(inputs_of(trial, corpus, bank), trial.split.test)
+            found[way] = outcome(trial, corpus, bank, classifier, y_hat, start, code)
     return [found[trial.protocol, trial.config.selection] for trial in trials]
 
 
 def outcome(
-    trial: Trial, corpus: Corpus, bank: Bank, model: nn.Module | BaseEstimator, run: Run, y_hat: np.ndarray,
-    start: float, code: str,
+    trial: Trial, corpus: Corpus, bank: Bank, classifier: Classifier, y_hat: np.ndarray, start: float, code: str
 ) -> Outcome:  # fmt: skip
     """What there is to record of predictions `y_hat`, made by the commit `code` since `start` of the clock."""
-    split, labels = trial.split, seen(trial, corpus).labels
-    rows, y = fitted(trial, labels)[0] if isinstance(model, nn.Module) else split.train, labels[split.test]
+    split, labels = trial.split, trial.dealt_by.seen(corpus).labels
+    rows, y = fitted(trial, labels)[0], labels[split.test]
     scores = metrics.scores(y, y_hat, corpus.emotions)
     columns = {
         "n_train": len(rows),
         "n_test": len(split.test),
         **{name: round(value, 4) for name, value in scores.items()},
-        "best_epoch": run.best_epoch,
-        "parameters": count_parameters(model) if isinstance(model, nn.Module) else 0,
+        "best_epoch": classifier.run.best_epoch,
+        "parameters": classifier.parameters,
         "seconds": round(time.perf_counter() - start, 2),
         "device": trial.device,
         "commit": code,
@@ -178,7 +143,7 @@ def outcome(
         "predicted": "".join(letters[y_hat]),
         "actual": "".join(letters[y]),
     }
-    return Outcome(columns, said, curve(run))
+    return Outcome(columns, said, curve(classifier.run))
 
 
 def curve(run: Run) -> dict[str, str]:

@@ -8,6 +8,7 @@ in neither: only training utterances have a speaker here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, Self
 
@@ -18,7 +19,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor, nn
 
 from hmoe.config import Config
-from hmoe.inputs.batches import Inputs
 from hmoe.model import HMoESiMBA, Standardise
 from hmoe.train import fit, predict
 
@@ -80,11 +80,25 @@ class Invariant(nn.Module):
         return F.cross_entropy(logits, emotions) + self.strength * coral(betraying, speakers)
 
 
-class Vectors(Inputs):
-    """Rows of a matrix (n, D), in the place of the bank, as `hmoe.train` reads utterances."""
+@dataclass(frozen=True)
+class Vectors:
+    """Rows of a matrix X (n, D), float32, as `hmoe.train` reads batches: one token each, and no copies."""
 
-    def _read(self, rows: np.ndarray, copies: np.ndarray) -> tuple[Tensor, None]:
-        return torch.from_numpy(self.bank[rows])[:, None], None
+    X: np.ndarray
+    device: str = "cpu"
+
+    def batch(self, rows: np.ndarray, copies: np.ndarray) -> tuple[Tensor, None]:
+        return self.clean(rows)
+
+    def clean(self, rows: np.ndarray) -> tuple[Tensor, None]:
+        return torch.from_numpy(self.X[rows])[:, None], None
+
+    def lengths(self, rows: np.ndarray, copies: np.ndarray) -> np.ndarray:
+        return np.ones(len(rows), int)
+
+    def moments(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        x = torch.from_numpy(self.X[rows]).double()
+        return x.mean(0).float(), x.std(0, correction=0).float()
 
 
 class Network(ClassifierMixin, BaseEstimator):
@@ -112,4 +126,4 @@ class Network(ClassifierMixin, BaseEstimator):
 
     @staticmethod
     def _inputs(X: np.ndarray) -> Vectors:
-        return Vectors(np.asarray(X, np.float32), "vectors", 1, "cpu")
+        return Vectors(np.asarray(X, np.float32))
