@@ -49,6 +49,7 @@ def honest(store: Store) -> str:
     found = ladder.read(store, ladder.SVM, ladder.STEPS)
     if not found.found:
         return f"Nothing has been recorded on {store.corpus} yet.\n"
+    figures.use()
     drawn = ladder.figure([found], store.corpus, ladder.chance(store.utterances()))
     trials = list(found.found.values())
     record = report.provenance(store, ladder.experiment(ladder.SVM, ladder.STEPS), trials)
