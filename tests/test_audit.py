@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import precision_recall_fscore_support
 from sklearn.model_selection import StratifiedKFold
 
 from hmoe.study import audit, metrics
@@ -54,8 +55,8 @@ def test_what_stratified_folds_of_any_classes_give_passes(
         y_hat = np.where(rng.random(len(y)) < 0.7, y, rng.integers(0, len(counts), len(y)))
         one = metrics.scores(y, y_hat, tuple(classes))
         if average == "weighted":
-            _, _, f1, _ = metrics.precision_recall_fscore_support(y, y_hat, average="weighted", zero_division=0.0)
-            p, r, _, _ = metrics.precision_recall_fscore_support(y, y_hat, average="weighted", zero_division=0.0)
+            _, _, f1, _ = precision_recall_fscore_support(y, y_hat, average="weighted", zero_division=0.0)
+            p, r, _, _ = precision_recall_fscore_support(y, y_hat, average="weighted", zero_division=0.0)
             one |= {"precision": 100 * p, "recall": 100 * r, "f1": 100 * f1}
         scores.append(one)
     mean = pd.DataFrame(scores).mean().to_frame("row").T

@@ -314,7 +314,7 @@ def test_a_key_names_all_that_tells_trials_apart(tiny_corpus: Corpus) -> None:
     trial = tiny.wanted(tiny_corpus)[0]
     key = dict(zip(KEY, trial.key(), strict=True))
     assert key == {
-        "experiment": "first", "row": "full", "reading": "pooled", "protocol": "stratified-5", "selection": "nested",
+        "experiment": "first", "row": "full", "reading": "pooled", "protocol": "stratified-5", "selection": "last",
         "seed": "0", "fold": "0", "config": Config(**tiny.SMALL).key(),
     }  # fmt: skip
 
@@ -323,7 +323,7 @@ def test_what_is_unknown_is_refused(tiny_corpus: Corpus) -> None:
     full = profiles.PROFILES["full"]
     with pytest.raises(ConfigError, match="'nope'; known: stratified-5"):
         grid.trials([tiny.FIRST], tiny_corpus, full, protocol="nope")
-    with pytest.raises(ConfigError, match="no row 'nope'; rows: .*w/o SiMBA"):
+    with pytest.raises(ConfigError, match="row .*'nope'; known: .*w/o SiMBA"):
         grid.trials([tiny.FIRST], tiny_corpus, full, rows=["nope"])
     with pytest.raises(ConfigError, match="profile: got 'nope'; known: full, fast"):
         profiles.profile("nope")

@@ -23,7 +23,7 @@ from hmoe.peers.network import FrameNorm, halved, reverse
 from hmoe.peers.tim_net import TIMNet
 from hmoe.peers.tlfmrf import FuzzyForests, TwoLayerForests, confused_pairs, fuzzy_c_means, memberships
 from hmoe.simba import SiMBA
-from hmoe.study.experiments import BASELINES, CONTROLS_FRAMES, PARROT, SPEAKERS, TABLE_2
+from hmoe.study.experiments import BASELINES, CONTROLS_FRAMES, PARROT, SPEAKERS, TABLE_2, TAKES
 
 C = 6
 CONFIGS = {
@@ -81,7 +81,7 @@ def test_forests_draw_the_same_trees_each_time() -> None:
 
 
 def test_every_model_stands_in_a_table() -> None:
-    rows = (*TABLE_2.rows, *CONTROLS_FRAMES.rows, *BASELINES.rows, *SPEAKERS.rows, *PARROT.rows)
+    rows = (*TABLE_2.rows, *CONTROLS_FRAMES.rows, *BASELINES.rows, *SPEAKERS.rows, *PARROT.rows, *TAKES.rows)
     assert {row.config().model for row in rows} == set(MODELS)
 
 

@@ -22,7 +22,6 @@ from hmoe.corpora import Corpus
 from hmoe.inputs import bank as banks
 from hmoe.readings import READINGS
 from hmoe.study import grid
-from hmoe.study.protocols import PROTOCOLS
 from hmoe.study.store import Store
 from hmoe.study.trial import Trial
 from hmoe.train import one_thread, train_epoch
@@ -98,11 +97,10 @@ def plan(wanted: list[Trial], corpus: Corpus, whole: int, store: Store, workers:
 
 
 def _folds(wanted: Iterable[Trial], corpus: Corpus) -> dict[str, tuple[int, int]]:
-    known = PROTOCOLS | {name: each for own in grid.PRIVATE.values() for name, each in own.items()}
     chosen: dict[str, set[str]] = defaultdict(set)
     for trial in wanted:
         chosen[trial.protocol].add(trial.split.fold)
-    return {name: (len(folds), len(known[name].splits(corpus, 0))) for name, folds in chosen.items()}
+    return {name: (len(folds), len(PROTOCOLS[name].splits(corpus, 0))) for name, folds in chosen.items()}
 
 
 def _recorded(store: Store) -> pd.DataFrame:
