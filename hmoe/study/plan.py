@@ -22,6 +22,7 @@ from hmoe.corpora import Corpus
 from hmoe.inputs import bank as banks
 from hmoe.readings import READINGS
 from hmoe.study import grid
+from hmoe.study.protocols import PROTOCOLS
 from hmoe.study.store import Store
 from hmoe.study.trial import Trial
 from hmoe.train import one_thread, train_epoch
