@@ -188,7 +188,7 @@ def expected(trials: Iterable[Trial], workers: int = WORKERS, card: Card = CARD)
     table = []
     for (experiment, row), some in rows.items():
         config = some[0].config
-        if not READINGS[config.reading].width(1) or not isinstance(peers.build(config, 6), nn.Module):
+        if config.encoders or not isinstance(peers.build(config, 6), nn.Module):
             continue  # how wide an encoder is only the encoder knows
         key = (config.only(Architecture), config.only(Features), config.model, config.batch_size)
         if key not in steps:  # other rows differ in what a step does not depend on
