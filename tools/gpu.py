@@ -271,13 +271,13 @@ def grid(output: Path, quick: bool) -> Iterator[Line]:
     wanted: list[list[trials.Trial]] = [[], []]
     for seed in profile.seeds:
         for name in WANTED[:1] if quick else WANTED:
+            overrides = TINY if quick else {}
+            twins = profile.twins(experiment(name), **overrides)  # rows that a rehearsal makes one
             for row in sorted(experiment(name).rows, key=lambda row: row.config().model != "hmoe-simba"):
                 config = row.config()
-                if config.reading == "frames":
-                    some = trials.trials(
-                        [experiment(name)], corpus, profile, [seed], [row.name],
-                        DEVICE, **(TINY if quick else {}),
-                    )  # fmt: skip
+                if config.reading == "frames" and row.name not in twins:
+                    chosen = [experiment(name)]
+                    some = trials.trials(chosen, corpus, profile, [seed], [row.name], DEVICE, **overrides)
                     own = all(getattr(config, field) == value for field, value in FRAMES.items())
                     wanted[0 if own else 1] += some
     workers, stop = min(16, os.cpu_count() or 1), threading.Event()
