@@ -68,3 +68,10 @@ def test_without_a_measurement_the_line_says_so(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("HMOE_RESULTS", str(tmp_path))
     table, line = costs.measured("scan")
     assert not len(table) and line.startswith("Nothing recorded yet")
+
+
+def test_a_commit_of_digits_alone_is_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HMOE_RESULTS", str(tmp_path))
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "scan.csv").write_text("commit,date,machine\n0362404806,2026-11-27T23:53Z,a CPU\n")
+    assert "commit 0362404806," in costs.measured("scan")[1]

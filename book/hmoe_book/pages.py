@@ -127,9 +127,10 @@ def gpu_expected() -> str:
             numbered(runs.table(head, cells), caption, "tab-gpu"),
             "The floor of a step is the larger of two times: its operations at 67 Tflop/s, and, at 3.0 TB/s, the batch "
             "and, of each parameter, value, gradient and moments, read and written once. The expected time adds what "
-            "each operation reads and writes as it is launched today.",
+            "each operation reads and writes as it is launched today. A recurrent layer counts as one launch, which on "
+            "a GPU it is not: rows with an LSTM or a GRU take longer than this says.",
             "",
-            f"({line})",
+            f"({line.replace('measurements', 'rows, worked out on')})",
             "",
         ]
     if len(compiled):
@@ -144,7 +145,7 @@ def gpu_expected() -> str:
             "A program is one warp that walks through time with its states in registers, 8 in each thread. Wider tiles "
             "spill or halve the programs that fit; narrower ones leave more partial sums to add up.",
             "",
-            f"({compiled_line})",
+            f"({compiled_line.replace('measurements', 'kernels, compiled on')})",
             "",
         ]
     return "\n".join(parts) or "Nothing has been worked out yet.\n"

@@ -17,7 +17,7 @@ def measured(name: str, root: Path | None = None) -> tuple[pd.DataFrame, str]:
     """`results/bench/<name>.csv` and one line about it: how many measurements, on what, at which commit and date."""
     path = (root or results_dir()) / "bench" / f"{name}.csv"
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"commit": str})  # some are all digits
     except FileNotFoundError:
         return pd.DataFrame(), "Nothing recorded yet: hmoe bench."
     machines, commits = (", ".join(table[column].unique()) for column in ("machine", "commit"))
