@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +45,8 @@ def test_the_front_page_shows_the_records(html: Path) -> None:
     page = (html / PAGES[0]).read_text(encoding="utf-8").replace("\xa0", " ")
     for row in report.rows(Store(pages.RECORDED, RESULTS), experiment("table2")):
         verdict = row.verdict.replace("'", "’")  # as Sphinx sets it
-        cells = [f"<p>{c}</p>" for c in (row.name, row.paper.get("accuracy", "–"), row.accuracy, verdict)]
+        said = (row.name, row.paper.get("accuracy", "–"), row.accuracy, verdict)
+        cells = [f"<p>{escape(str(c), quote=False)}</p>" for c in said]
         (line,) = (line for line in re.findall(r"<tr.*?</tr>", page, flags=re.DOTALL) if cells[0] in line)
         assert all(cell in line for cell in cells)
 
