@@ -25,6 +25,8 @@ DASK = {"scheduler": dask_scheduler, "worker": dask_worker}
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_command_of_the_page_is_understood(words: list[str]) -> None:
+    while "=" in words[0]:  # an environment variable for the command behind it
+        words = words[1:]
     program, *arguments = words
     if program == "hmoe":
         command = typer.main.get_command(cli.app)
@@ -36,6 +38,10 @@ def test_a_command_of_the_page_is_understood(words: list[str]) -> None:
             assert error.where == "--device"  # understood, and refused where there is no GPU
     elif program == "dask":
         DASK[arguments[0]].make_context("dask", arguments[1:])
+    elif program == "make":
+        assert f"\n{arguments[0]}:" in (BOOK.parent / "Makefile").read_text()
+    elif program == "tools/gpu.sh":
+        assert arguments[0] in ("run", "keep", "carry") and (BOOK.parent / program).is_file()
     else:
         assert program == "python"
         assert (BOOK / "assets" / arguments[0]).is_file()

@@ -43,11 +43,11 @@ def _section(claim: Claim, verdict: Verdict, measurements: list[Evidence], recor
     about = f"\n\nAbout: {claim.about}." if claim.about else ""
     never = f"\n\nIn the paper: {claim.never}" if claim.never else ""
     cells = [(each.what, each.paper, each.ours, each.detectable) for each in measurements]
-    lines = "\n\n" + markdown.table(HEAD, cells).rstrip() if cells else ""
+    lines = markdown.table(HEAD, cells).rstrip() + "\n\n" if cells else ""
+    record = f"{{.hmoe-record}}\n{runs.linked(record)}\n" if record else ""
     return (
         f"(claim-{claim.id.lower()})=\n## {claim.id} · {claim.where}\n\n> “{claim.words}” ({claim.where}){about}\n\n"
         + f"**{verdict.word}**: {verdict.why.rstrip('.')}.{never}"
-        + lines
-        + (f"\n\n{{.hmoe-record}}\n{runs.linked(record)}" if record else "")
+        + (f"\n\n::::{{dropdown}} What was measured\n{lines}{record}::::" if lines or record else "")
         + f"\n\nChapter: {{doc}}`../{claim.chapter}`\n"
     )
