@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
+from hmoe.base.files import PROJECT
 from hmoe.corpora import synthetic
 from hmoe_book import worked
 
-PAGE = (Path(__file__).parent.parent / "book" / "use.md").read_text(encoding="utf-8")
+PAGE = (PROJECT / "book" / "use.md").read_text(encoding="utf-8")
 NOTE = "Trained on synthetic voices: its labels mean nothing about emotion."
 
 
@@ -56,7 +56,7 @@ def test_the_answers_are_those_that_the_page_speaks_of(said: dict[str, str]) -> 
 
 
 def test_the_audit_page_shows_each_audit_and_its_answer() -> None:
-    page = (Path(__file__).parent.parent / "book" / "audit-a-table.md").read_text(encoding="utf-8")
+    page = (PROJECT / "book" / "audit-a-table.md").read_text(encoding="utf-8")
     assert re.findall(r"\{include\} generated/(audit-\w+\.md)", page) == [f"audit-{name}.md" for name in worked.AUDITS]
     audits = worked.audits()
     # "Two rows pass": those of the challenge's own test set; and one more with as many images of both classes.

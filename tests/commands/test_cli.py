@@ -22,6 +22,7 @@ import tiny
 import torch
 import typer
 import yaml
+from command import call, refused
 
 from hmoe import __main__ as cli
 from hmoe.base.errors import ConfigError
@@ -35,25 +36,6 @@ from hmoe.use.pretrained import Pretrained
 from hmoe_book import build as book
 
 RATE = 16_000
-
-
-def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout, stderr of `hmoe ...`, in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["hmoe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    out, err = capsys.readouterr()
-    return end.value.code or 0, out, err
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line that a refused command says."""
-    code, out, err = call(capsys, *arguments)
-    assert (code, out) == (2, "")
-    assert err.startswith("hmoe: ")
-    assert err.count("\n") == 1
-    return err
 
 
 def commands(group: typer.Typer, *names: str) -> list[tuple[str, ...]]:

@@ -16,8 +16,9 @@ from distributed.cli.dask_worker import main as dask_worker
 
 from hmoe import __main__ as cli
 from hmoe.base.errors import ConfigError
+from hmoe.base.files import PROJECT
 
-BOOK = Path(__file__).parent.parent / "book"
+BOOK = PROJECT / "book"
 BLOCKS = re.findall(r"```bash\n(.*?)```", (BOOK / "cluster.md").read_text(), flags=re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines()]
 DASK = {"scheduler": dask_scheduler, "worker": dask_worker}

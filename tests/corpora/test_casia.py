@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from hmoe import corpora
-from hmoe.base.files import DATA
+from hmoe.base.files import DATA, PROJECT
 from hmoe.corpora import Corpus
 from hmoe.corpora.labels import COMMON
 from hmoe.study import protocols
@@ -53,7 +53,7 @@ def test_a_copy_of_the_corpus_is_whole_and_becomes_the_manifests_table(listed: C
 
 def test_the_recorded_predictions_name_their_utterances() -> None:
     """The actual emotion of every letter is that of the utterance that the store says it stands for."""
-    store = Store("casia", Path(__file__).parent.parent / "results")
+    store = Store("casia", PROJECT / "results")
     known = store.utterances()
     for path in sorted(store.folder.glob("*.csv")):
         said = store.predictions(path.stem)

@@ -20,12 +20,11 @@ import typer
 
 from hmoe import __main__ as cli
 from hmoe.base.errors import ConfigError
-from hmoe.base.files import PACKAGE
+from hmoe.base.files import PACKAGE, PROJECT
 from hmoe.corpora import Corpus, audio, load
 from hmoe.corpora.synthetic import make, sentences
 
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "book").glob("*.md"))]
 FENCE = re.compile(r"(?:^<!-- (run|file: \S+|starts: \S+) -->\n)?^```(\w+)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELLS = {"bash", "sh", "shell", "console"}
 
@@ -86,7 +85,7 @@ def test_every_hmoe_command_parses(page: str, command: list[str], whole: bool) -
 
 @pytest.mark.parametrize(("page", "command", "whole"), [one for one in mentioned() if one[1][0] == "make"], ids=ids)
 def test_every_make_target_and_variable_exists(page: str, command: list[str], whole: bool) -> None:
-    makefile, setup = (ROOT / "Makefile").read_text(), (ROOT / "tools" / "setup.sh").read_text()
+    makefile, setup = (PROJECT / "Makefile").read_text(), (PROJECT / "tools" / "setup.sh").read_text()
     for word in command[1:]:
         name, equals, _ = word.partition("=")
         known = rf"^{name} \?=|\$\{{{name}:-" if equals else rf"^{re.escape(name)}:"
@@ -129,12 +128,12 @@ def as_clips(voices: Corpus, folder: Path) -> None:
 def test_a_page_runs_as_it_is_printed(
     page: str, prepare: Any, voices: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    (tmp_path / "notebooks").symlink_to(PROJECT / "notebooks")
     prepare(voices, tmp_path)
     monkeypatch.chdir(tmp_path)
     for name, value in {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(PROJECT),
         "HMOE_SYNTHETIC": str(voices.root),
         "HMOE_CACHE": str(tmp_path / "cache"),
         "HMOE_RESULTS": str(tmp_path / "results"),
@@ -142,7 +141,7 @@ def test_a_page_runs_as_it_is_printed(
     }.items():
         monkeypatch.setenv(name, value)
     ran = 0
-    for mark, _, text in blocks(ROOT / "book" / f"{page}.md"):
+    for mark, _, text in blocks(PROJECT / "book" / f"{page}.md"):
         kind, _, name = mark.partition(": ")
         if kind == "file":
             (tmp_path / name).write_text(text, encoding="utf-8")

@@ -17,12 +17,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from rattler import MatchSpec
 
-ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = {name: [Requirement(each) for each in lines] for name, lines in PROJECT["optional-dependencies"].items()}
-CORE = [Requirement(each) for each in PROJECT["dependencies"]]
-PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
-CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+from hmoe.base.files import PROJECT
+
+DECLARED = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+EXTRAS = {name: [Requirement(each) for each in lines] for name, lines in DECLARED["optional-dependencies"].items()}
+CORE = [Requirement(each) for each in DECLARED["dependencies"]]
+PINS = dict(line.split("==") for line in (PROJECT / "constraints.txt").read_text().split())
+CONDA = yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]
 # Chosen for the machine, not by version: CUDA kernels have no wheels.
 UNPINNED = {canonicalize_name(each.name) for each in EXTRAS["cuda"]}
 
@@ -49,7 +50,7 @@ def test_constraints_name_versions_alone() -> None:
 def test_conda_reads_each_line_as_pyproject_has_it(line: str) -> None:
     spec = MatchSpec(line)
     ranges = {each.name: each.specifier for each in CORE}
-    ranges |= {"python": SpecifierSet(PROJECT["requires-python"]), "pytorch": ranges["torch"]}
+    ranges |= {"python": SpecifierSet(DECLARED["requires-python"]), "pytorch": ranges["torch"]}
     name = spec.name.normalized
     if name != "pip":
         assert SpecifierSet(str(spec.version)) == ranges[name]
@@ -57,18 +58,18 @@ def test_conda_reads_each_line_as_pyproject_has_it(line: str) -> None:
 
 def test_conda_and_make_install_the_same_extras() -> None:
     (pip,) = (line["pip"] for line in CONDA if isinstance(line, dict))
-    wanted = re.findall(r"-e '?(\S*?)'?$", (ROOT / "tools" / "setup.sh").read_text(), flags=re.MULTILINE)
+    wanted = re.findall(r"-e '?(\S*?)'?$", (PROJECT / "tools" / "setup.sh").read_text(), flags=re.MULTILINE)
     assert {f"-e {each}" for each in wanted} == set(pip) == {"-e .[book,test]"}
 
 
 def test_the_lowest_python_is_the_one_that_setup_looks_for() -> None:
-    lowest = re.search(r"sys\.version_info < \((\d+), (\d+)\)", (ROOT / "tools" / "setup.sh").read_text())
+    lowest = re.search(r"sys\.version_info < \((\d+), (\d+)\)", (PROJECT / "tools" / "setup.sh").read_text())
     assert lowest
-    assert PROJECT["requires-python"] == f">={lowest[1]}.{lowest[2]}"
+    assert DECLARED["requires-python"] == f">={lowest[1]}.{lowest[2]}"
 
 
 def test_the_page_of_dependencies_names_each() -> None:
-    page = (ROOT / "book" / "dependencies.md").read_text()
+    page = (PROJECT / "book" / "dependencies.md").read_text()
     for requirement in [*CORE, *sum(EXTRAS.values(), [])]:
         assert f"`{requirement.name}`" in page
 
@@ -95,16 +96,16 @@ def test_whatever_is_imported_is_a_dependency(folder: str, extras: list[str]) ->
     declared |= {"llvmlite", "triton", "jupyter-client", "nbclient", "nbformat", "packaging"}
     # A package that is one extension module: its distribution does not list the name under which it is imported.
     distributions = {**packages_distributions(), "parselmouth": ["praat-parselmouth"]}
-    own = {path.stem for path in (ROOT / "tests").rglob("*.py")}
-    for module in imported(sorted((ROOT / folder).rglob("*.py"))) - own:
+    own = {path.stem for path in (PROJECT / "tests").rglob("*.py")}
+    for module in imported(sorted((PROJECT / folder).rglob("*.py"))) - own:
         sources = {canonicalize_name(name) for name in distributions.get(module, [module])}
         assert sources & declared, f"{folder}/ imports {module}, which pyproject.toml does not name"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((PROJECT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
 def test_workflows_call_targets_that_exist_and_end(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text())
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), flags=re.MULTILINE))
     assert workflow["permissions"] == {"contents": "read"}
     for job in workflow["jobs"].values():
         for step in job["steps"]:
@@ -115,8 +116,8 @@ def test_workflows_call_targets_that_exist_and_end(path: Path) -> None:
 
 
 def test_make_help_names_every_target() -> None:
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    shown = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    phony = re.search(r"^\.PHONY: (.*)$", (PROJECT / "Makefile").read_text(), flags=re.MULTILINE)
     assert phony
     for target in set(phony[1].split()) - {"help"}:
         assert f"make {target}" in shown
@@ -125,7 +126,7 @@ def test_make_help_names_every_target() -> None:
 def test_make_book_passes_on_what_it_is_given() -> None:
     def commands(*arguments: str) -> str:
         return subprocess.run(
-            ["make", "--dry-run", "book", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+            ["make", "--dry-run", "book", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True
         ).stdout
 
     assert "--profile 'fast' --device 'cpu'" in commands()

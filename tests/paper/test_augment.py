@@ -12,7 +12,7 @@ import parselmouth
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_prosody import named, vowel
+from voices import named, vowel
 
 from hmoe.augment import Draw, add_noise, apply, change_tract, draw, pitch_shift, time_stretch
 from hmoe.config import Augmenting, Config

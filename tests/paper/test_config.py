@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from hmoe.base.errors import ConfigError
+from hmoe.base.files import PROJECT
 from hmoe.config import Architecture, Augmenting, Config, Features, Training
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_keys_that_records_bear_stay_as_they_are() -> None:
     assert Config(selection="last").key() == Config().key() == "ee376248cc87"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "results" / "configs").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((PROJECT / "results" / "configs").glob("*.json")), ids=lambda path: path.stem)
 def test_a_record_still_means_the_configuration_that_it_was_made_with(path: Path) -> None:
     # Every field is kept, so a default that has changed since is now a difference, and the key another.
     kept = json.loads(path.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -118,9 +119,9 @@ def test_a_run_cut_off_gives_the_bits_of_an_uncut_one(tmp_path: Path, held_out: 
 
 KILLED = textwrap.dedent(
     """
-    import sys
+    import os, sys
     from pathlib import Path
-    sys.path.insert(0, sys.argv[1])
+    sys.path[:0] = sys.argv[1].split(os.pathsep)
     import torch
     from test_train import config, trained
     torch.set_num_threads(1)
@@ -133,7 +134,7 @@ KILLED = textwrap.dedent(
 def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_never_killed(tmp_path: Path) -> None:
     checkpoint = tmp_path / "run.tmp"
     for grown in (1, 2):
-        command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(checkpoint)]
+        command = [sys.executable, "-c", KILLED, os.pathsep.join(sys.path), str(checkpoint)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             process.stdout.readline()
             seen, before = 0, checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0

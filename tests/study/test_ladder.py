@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_cli import call
+from command import call
 
 from hmoe.base.errors import ConfigError
 from hmoe.corpora import Corpus

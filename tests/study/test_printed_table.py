@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import call, refused
+from command import call, refused
 
 from hmoe.base.errors import ConfigError
 from hmoe.study import printed_table

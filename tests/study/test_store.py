@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -35,9 +36,9 @@ def record(fold: object, row: str = "full", **changes: object) -> dict[str, obje
 
 WRITER = textwrap.dedent(
     """
-    import sys
+    import os, sys
     from pathlib import Path
-    sys.path.insert(0, sys.argv[1])
+    sys.path[:0] = sys.argv[1].split(os.pathsep)
     from test_store import CONFIG, SAID, record
     from hmoe.study.store import Store
     store = Store("c", Path(sys.argv[2]))
@@ -49,7 +50,7 @@ WRITER = textwrap.dedent(
 
 
 def writer(root: Path, name: str, n: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, str(Path(__file__).parent), str(root), name, str(n)]
+    command = [sys.executable, "-c", WRITER, os.pathsep.join(sys.path), str(root), name, str(n)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -128,9 +129,9 @@ def test_a_kill_at_any_moment_leaves_whole_lines_and_the_next_writer_goes_on(tmp
 
 FULL_DISK = textwrap.dedent(
     """
-    import resource, signal, sys
+    import os, resource, signal, sys
     from pathlib import Path
-    sys.path.insert(0, sys.argv[1])
+    sys.path[:0] = sys.argv[1].split(os.pathsep)
     from test_store import CONFIG, SAID, record
     from hmoe.base.errors import StoreError
     from hmoe.study.store import Store
@@ -151,7 +152,7 @@ def test_a_full_disk_is_one_line_and_what_was_there_is_intact(tmp_path: Path) ->
     for fold in range(3):
         store.append(record(fold), SAID, CONFIG)
     before = store.path("table").read_bytes()
-    command = [sys.executable, "-c", FULL_DISK, str(Path(__file__).parent), str(tmp_path)]
+    command = [sys.executable, "-c", FULL_DISK, os.pathsep.join(sys.path), str(tmp_path)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.count("\n") == 1
     assert str(store.path("table")) in said
@@ -176,7 +177,7 @@ READ_ONLY = textwrap.dedent(
     """
     import os, sys
     from pathlib import Path
-    sys.path.insert(0, sys.argv[1])
+    sys.path[:0] = sys.argv[1].split(os.pathsep)
     from test_store import CONFIG, SAID, record
     from hmoe.base.errors import StoreError
     from hmoe.study.store import Store
@@ -200,7 +201,7 @@ def test_a_read_only_folder_is_one_line_and_what_was_there_is_intact() -> None:
         before = {path: path.read_bytes() for path in Path(root).rglob("*") if path.is_file()}
         for folder in (Path(root), *(path for path in Path(root).rglob("*") if path.is_dir())):
             folder.chmod(0o555)
-        command = [sys.executable, "-c", READ_ONLY, str(Path(__file__).parent), root]
+        command = [sys.executable, "-c", READ_ONLY, os.pathsep.join(sys.path), root]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
         assert said == ["1", *[f"{root}/c: cannot be written (Permission denied); choose another HMOE_RESULTS"] * 2]
         assert {path: path.read_bytes() for path in Path(root).rglob("*") if path.is_file()} == before

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_found import write
+from records import write
 
 from hmoe import corpora
+from hmoe.base.files import PROJECT
 from hmoe.config import Config
 from hmoe.corpora import grammars, synthetic
 from hmoe.study import report
@@ -17,7 +18,6 @@ from hmoe.study.store import Store
 from hmoe.use import card
 from hmoe_book import datasheets
 
-PROJECT = Path(__file__).parent.parent
 EMOTIONS = ["anger", "sadness", "happiness", "neutral", "fear", "surprise"]
 
 
