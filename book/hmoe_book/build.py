@@ -40,6 +40,8 @@ from hmoe_book import exhibit, figures, pages, reads, runs
 BUILD = PROJECT / "_build"
 FOLDED_FROM = 11
 """From this chapter on the book is about results: their code is folded. Before, the code is what a chapter shows."""
+DRAWS = re.compile(r"\bfigures\.(show|slider)\(")
+"""Code that draws."""
 NUMBER = re.compile(
     r"<(td)\b((?![^>]*data-number)[^>]*)>((?:<p>)?\s*[−+-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?"
     r"(?: \[[^\]<]*\]| \([−+-]?\d[\d.,]*\))?\s*(?:</p>)?)</td>"
@@ -118,7 +120,7 @@ def page(name: str, notebook: str) -> str:
         tags = set(cell.metadata.get("tags", []))
         if "parameters" in tags and given:
             cell.source = _with_values(cell.source, given[0].source)
-        if results or "figures.show(" in cell.source:
+        if results or DRAWS.search(cell.source):
             tags.add("hide-input")
         cell.metadata.tags = sorted(tags)
     return exhibit.wrapped(nbformat.writes(result), f"{name}.ipynb")

@@ -77,6 +77,13 @@ class Table(Styler):
         return figures.framed("tabular", one_header(self.to_html()), *self.said) | {"text/plain": self.data.to_string()}
 
 
+def idle(counts: pd.DataFrame, record: str, name: str) -> Table:
+    """The table of `probe.idle` at T = 1: which parameters one frame leaves without a gradient."""
+    shown = counts.assign(share=counts["idle"] / counts["numbers"]).rename(columns={"numbers": "parameters"})
+    form = {"parameters": "{:,}", "idle": "{:,}", "share": "{:.0%}"}
+    return Table(shown, "Parameters that get no gradient from one frame.", record, name).format(form)
+
+
 def displayed(label: object) -> object:
     """A label as a reader knows it: "anger" of the column "acc_anger"."""
     return label.removeprefix("acc_") if isinstance(label, str) else label

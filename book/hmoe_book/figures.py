@@ -19,12 +19,15 @@ import io
 import json
 import re
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from IPython import get_ipython
-from IPython.display import display
+from IPython.display import Audio, display
 from matplotlib.figure import Figure
 
 from hmoe.base.device import usable
@@ -97,16 +100,19 @@ def _in_one_line(shell: Any, kind: type, error: HmoeError, *_: object, **__: obj
     shell._showtraceback(kind, error, [f"hmoe: {error}"])
 
 
-def svg(fig: Figure, alt: str) -> str:
-    """The figure as an inline SVG element described by `alt`, in the page's text colour, as wide as the page allows."""
+def svg(fig: Figure, alt: str, tight: bool = True) -> str:
+    """The figure as an inline SVG element described by `alt`, in the page's text colour, as wide as the page allows.
+
+    Not `tight`: in the size that it was made in, so that one can take the place of another.
+    """
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The browser draws the text, so it does not matter which glyphs matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        fig.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        fig.savefig(buffer, format="svg", bbox_inches="tight" if tight else None, metadata={"Date": None})
     text = buffer.getvalue()
     # Several figures share a page, so the names inside each need a prefix of their own.
-    prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:8]
+    prefix = "f" + hashlib.sha256((alt + text).encode()).hexdigest()[:8]
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text[text.index("<svg") :])
     # A hundredth of a point is enough; half of a drawing is digits beyond it. Only in tags: text says what it says.
     text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(?<![\d.])([1-9]\d*\.\d\d)\d+", r"\1", tag[0]), text)
@@ -128,6 +134,66 @@ def show(fig: Figure, alt: str, caption: str = "", name: str = "", record: str =
     drawing = svg(fig, alt)
     plt.close(fig)
     display(framed("drawing", drawing, caption, record, name) | {"text/plain": alt}, raw=True)
+
+
+MOVE = (
+    "const box = this.closest('.hmoe-slider'); let at = 0;"
+    "for (const each of box.querySelectorAll('input')) {"
+    " at = at * (+each.max + 1) + +each.value;"
+    " const said = each.dataset.values.split('|')[each.value];"
+    " each.nextElementSibling.textContent = said; each.setAttribute('aria-valuetext', said); }"
+    "box.querySelectorAll('.hmoe-frame').forEach((frame, k) => { frame.hidden = k !== at; });"
+)
+"""What a slider does: of the frames, which are drawn in the order of all its sliders' values, it shows one.
+
+It stands in the element itself, so that it works in a page, in JupyterLab, and without a kernel.
+"""
+
+
+def slider(
+    draw: Callable[..., tuple[Figure, str]],
+    values: Mapping[str, Sequence[object]],
+    caption: str = "",
+    name: str = "",
+    record: str = "",
+    start: Sequence[int] = (),
+) -> None:
+    """Display a figure with a slider for each name in `values`, every frame of it drawn beforehand.
+
+    `draw(*one_value_of_each)` returns the figure and its description, as `alt` of `show`; all of one size. `start` are
+    the positions of the sliders at first, else the first of each. The rest is as in `show`.
+    """
+    sizes = [len(each) for each in values.values()]
+    shown = int(np.ravel_multi_index(tuple(start) or (0,) * len(sizes), sizes))
+    frames = []
+    for number, combination in enumerate(product(*values.values())):
+        fig, alt = draw(*combination)
+        hidden = "" if number == shown else " hidden"
+        frames.append(f'<div class="hmoe-frame"{hidden}>{svg(fig, alt, tight=False)}</div>')
+        plt.close(fig)
+    knobs = []
+    for (what, each), at in zip(values.items(), np.unravel_index(shown, sizes), strict=True):
+        said = [html.escape(str(value), quote=True) for value in each]
+        knobs.append(
+            f'<label>{html.escape(what)} <input type="range" min="0" max="{len(each) - 1}" value="{at}" '
+            f'autocomplete="off" data-values="{"|".join(said)}" aria-valuetext="{said[at]}" oninput="{MOVE}">'
+            f"<output>{said[at]}</output></label>"
+        )
+    drawing = f'<div class="hmoe-slider"><div class="hmoe-knobs">{"".join(knobs)}</div>{"".join(frames)}</div>'
+    where = f"a figure with sliders for {', '.join(values)}"
+    display(framed("drawing", drawing, caption, record, name) | {"text/plain": where}, raw=True)
+
+
+def listen(sounds: Mapping[str, np.ndarray], rate: int) -> None:
+    """Display players side by side, each under its name; `sounds` (S,) float in -1 to 1, kept as loud as they are."""
+    players = []
+    for what, samples in sounds.items():
+        player = Audio(np.clip(samples, -1, 1), rate=rate, normalize=False)._repr_html_()
+        label = html.escape(what, quote=True)
+        player = re.sub(r"\s*\n\s*", " ", player).replace("<audio", f'<audio aria-label="{label}"', 1)
+        players.append(f"<div><span>{label}</span>{player}</div>")
+    page = f'<div class="hmoe-sounds">{"".join(players)}</div>'
+    display({"text/html": page, "text/plain": f"sounds: {', '.join(sounds)}"}, raw=True)
 
 
 def framed(kind: str, drawing: str, caption: str, record: str, name: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -160,6 +160,48 @@ def influence(ax: Axes, matrix: Tensor, title: str) -> None:
     ax.set(title=title, xlabel="output frame", ylabel="input frame disturbed")
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="influence, powers of ten", shrink=0.8)
+
+
+def diagram(
+    nodes: Mapping[str, tuple[float, float, str]],
+    edges: Sequence[tuple[str, str] | tuple[str, str, str]],
+    size: tuple[float, float],
+    colours: Mapping[str, str] | None = None,
+) -> Figure:
+    """Boxes and arrows. `nodes`: x, y (downwards) of a box and its text; `edges`: from, to, and what flows there.
+
+    A text of one sign stands in a circle.
+    """
+    fig = plt.figure(figsize=size, layout="none")
+    ax = fig.add_axes((0, 0, 1, 1))
+    ax.axis("off")
+    xs, ys = zip(*((x, y) for x, y, _ in nodes.values()), strict=True)
+    ax.set(xlim=(min(xs) - 0.8, max(xs) + 0.8), ylim=(max(ys) + 0.6, min(ys) - 0.6))
+    line = 16 / 72 * (np.ptp(ax.get_ylim()) / size[1])  # 16 points, in units of y
+    boxes = {}
+    for name, (x, y, text) in nodes.items():
+        look = {"facecolor": "none", "edgecolor": (colours or {}).get(name, INK), "linewidth": 1.6}
+        # Line by line, because a browser's font has other widths than the one that would centre them all at once.
+        rows = text.split("\n")
+        drawn = [
+            ax.text(x, y + line * (k - (len(rows) - 1) / 2), row, ha="center", va="center", fontsize=10)
+            for k, row in enumerate(rows)
+        ]
+        if len(text) == 1:
+            drawn[0].set_bbox({"boxstyle": "circle,pad=0.3", **look})
+            boxes[name] = drawn[0].get_bbox_patch()
+            continue
+        extents = [each.get_window_extent().transformed(ax.transData.inverted()) for each in drawn]
+        width, height = max(each.width for each in extents) + 0.6 * line * size[1] / size[0], (len(rows) + 0.5) * line
+        corner, style = (x - width / 2, y - height / 2), f"round,pad=0,rounding_size={0.25 * line}"
+        boxes[name] = ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, **look))
+    for start, end, *label in edges:
+        (a, b), (c, d) = nodes[start][:2], nodes[end][:2]
+        look = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", (c, d), (a, b), arrowprops=look | {"patchA": boxes[start], "patchB": boxes[end]})
+        if label:
+            ax.text((a + c) / 2, (b + d) / 2 - 0.3 * line, label[0], ha="center", va="bottom", fontsize=9)
+    return fig
 
 
 # --- Fig. 1, from the model itself ---

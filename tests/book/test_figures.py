@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from itertools import combinations
 from xml.etree import ElementTree
@@ -108,3 +109,33 @@ def test_showing_closes_the_figure_and_needs_a_description(capsys: pytest.Captur
     figures.show(fig, alt="empty axes", caption="nothing")
     assert fig.number not in plt.get_fignums()
     assert "empty axes" in capsys.readouterr().out
+
+
+def test_a_slider_draws_every_combination_and_shows_one_of_them() -> None:
+    def draw(slope: int, height: float) -> tuple[plt.Figure, str]:
+        fig, ax = plt.subplots(figsize=(2, 1 + height / 100))
+        ax.plot([0, slope], [0, height])
+        return fig, f"slope {slope}, height {height}"
+
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "display", lambda bundle, raw: shown.append(bundle["text/html"]))
+        figures.slider(draw, {"slope": (1, 2, 3), "height": (0.5, 1.5)}, start=(2, 0))
+    frames = re.findall(r'<div class="hmoe-frame"( hidden)?><svg role="img" aria-label="([^"]*)"', shown[0])
+    assert [alt for _, alt in frames] == [f"slope {s}, height {h}" for s in (1, 2, 3) for h in (0.5, 1.5)]
+    assert [alt for hidden, alt in frames if not hidden] == ["slope 3, height 0.5"]
+    assert re.findall(r'max="(\d)" value="(\d)"', shown[0]) == [("2", "2"), ("1", "0")]
+    names = re.findall(r'\bid="([^"]+)"', shown[0])
+    assert len(names) == len(set(names))
+    assert not plt.get_fignums()
+
+
+def test_a_sound_has_a_name_and_stays_as_loud_as_it_is() -> None:
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "display", lambda bundle, raw: shown.append(bundle["text/html"]))
+        figures.listen({"a < b": 0.25 * np.ones(100, np.float32)}, 16_000)
+    (wav,) = re.findall(r'src="data:audio/wav;base64,([^"]*)"', shown[0])
+    samples = np.frombuffer(base64.b64decode(wav)[44:], np.int16)  # behind the header
+    assert 0.249 < samples.max() / 32767 < 0.251
+    assert 'aria-label="a &lt; b"' in shown[0]
