@@ -87,12 +87,20 @@ def trained(
     if config.model in peers.NETWORKS:
         return Network(*fit(lambda: peers.build(config, C), inputs, labels, train, held_out, config, seed, checkpoint))
     model = peers.build(config, C)
-    if "speakers" not in inspect.signature(model.fit).parameters:
-        return Estimator(model.fit(vectors(inputs, train), labels[train]))
-    copies = range(config.copies + 1 if config.augment else 1)
+    copies = range(config.copies + 1 if config.augment and hears_speakers(model) else 1)
     X = np.concatenate([vectors(inputs, train, copy) for copy in copies])
     rows = np.tile(train, len(copies))
-    return Estimator(model.fit(X, labels[rows], speakers[rows]))
+    return Estimator(fit_estimator(model, X, labels[rows], speakers[rows]))
+
+
+def hears_speakers(model: BaseEstimator) -> bool:
+    """Whether `fit` of the estimator takes `speakers`."""
+    return "speakers" in inspect.signature(model.fit).parameters
+
+
+def fit_estimator(model: BaseEstimator, X: np.ndarray, labels: np.ndarray, speakers: np.ndarray) -> BaseEstimator:
+    """`model` fitted to `X` (n, D) and `labels` (n,), and told `speakers` (n,) if it asks."""
+    return model.fit(X, labels, speakers) if hears_speakers(model) else model.fit(X, labels)
 
 
 def vectors(inputs: Inputs, rows: np.ndarray, copy: int = 0) -> np.ndarray:
