@@ -78,8 +78,10 @@ class Table(Styler):
 
 
 def idle(counts: pd.DataFrame, record: str, name: str) -> Table:
-    """The table of `probe.idle` at T = 1: which parameters one frame leaves without a gradient."""
-    shown = counts.assign(share=counts["idle"] / counts["numbers"]).rename(columns={"numbers": "parameters"})
+    """The table of `probe.idle` at T = 1: which parameters one frame leaves without a gradient, and how many of all."""
+    counts = pd.concat([counts, counts.sum().to_frame("in all").T])
+    shown = counts.assign(share=counts["idle"] / counts["numbers"])[counts["idle"] > 0]
+    shown = shown.rename(columns={"numbers": "parameters"})
     form = {"parameters": "{:,}", "idle": "{:,}", "share": "{:.0%}"}
     return Table(shown, "Parameters that get no gradient from one frame.", record, name).format(form)
 
