@@ -622,8 +622,8 @@ _SEARCHED = {
     "lr": 3e-4, "epochs": 33, "lr_decay_every": 3,
 }  # fmt: skip
 
-# A short schedule favours what learns fast. So the two widths are trained once more as on CASIA. The rule, stated before
-# these runs: the narrower network, unless the wider recognises more by McNemar's test (p < 0.05).
+# A short schedule favours what learns fast. So the two widths are trained once more as on CASIA. The rule, stated
+# before these runs: the narrower network, unless the wider recognises more by McNemar's test (p < 0.05).
 _AS_RUN = {"d_state": 256, "lr": 1e-4, "epochs": 100, "lr_decay_every": 10}
 
 SELECTION_RAVDESS = Experiment(
