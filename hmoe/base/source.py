@@ -25,7 +25,7 @@ from typing import Any
 from hmoe.base.files import PACKAGE, PROJECT
 
 OURS = {"hmoe": PACKAGE, "hmoe_book": PROJECT / "book" / "hmoe_book"}
-APART = ("hmoe.config", "hmoe.corpora", "hmoe.base.errors", "hmoe.base.files")
+APART = ("hmoe.config", "hmoe.corpora", "hmoe.base.errors", "hmoe.base.extras", "hmoe.base.files")
 """Parameters, sound and messages: what of them decides an entry of a cache is in its name already."""
 
 

@@ -16,11 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from hmoe import features
-from hmoe.base.errors import AudioError, ConfigError
+from hmoe.base.errors import AudioError, ConfigError, CorpusError
 from hmoe.base.files import cache_dir
 from hmoe.base.source import made_by
 from hmoe.config import Config
 from hmoe.corpora import Corpus
+from hmoe.corpora.table import some
 from hmoe.inputs import bank as banks
 from hmoe.inputs.bank import Bank
 from hmoe.parrot import encoders
@@ -157,19 +158,23 @@ def _folder(corpus: Corpus, name: str) -> Path:
 def _passed(
     corpus: Corpus, name: str, layer: int | str, stride: int, workers: int | None, progress: bool
 ) -> list[np.ndarray]:
-    """One pass of the encoder over the corpus: `_heard` of each utterance."""
+    """One pass of the encoder over the corpus: `_heard` of each utterance. CorpusError names all that it cannot hear."""
     each = [joblib.delayed(_heard)(corpus, name, i, layer, stride) for i in range(len(corpus))]
     found = joblib.Parallel(n_jobs=workers or joblib.cpu_count(), return_as="generator")(each)
-    return list(tqdm(found, total=len(corpus), desc=name, unit="utterance", disable=not progress))
+    found = list(tqdm(found, total=len(corpus), desc=name, unit="utterance", disable=not progress))
+    if bad := [f"{one.where} ({one.what})" for one in found if isinstance(one, AudioError)]:
+        what = f"encoder {name!r} cannot hear {len(bad)} of {len(found)} recordings: {some(bad)}"
+        raise CorpusError(corpus.root, what, "replace or remove them, or choose another encoder")
+    return found
 
 
-def _heard(corpus: Corpus, name: str, i: int, layer: int | str, stride: int) -> np.ndarray:
-    """Moments of every layer (L, 2, D); or the frames of one (T, D), `stride` averaged into one."""
+def _heard(corpus: Corpus, name: str, i: int, layer: int | str, stride: int) -> np.ndarray | AudioError:
+    """Moments of every layer (L, 2, D), or the frames of one (T, D), `stride` averaged into one; or why not."""
     try:
         with one_thread():  # whose sums keep their order
             layers: list[Embedded] = encoders.load(name).every_layer(corpus.waveform(i), encoders.RATE)
     except AudioError as error:
-        raise AudioError(f"{corpus.table['path'].iloc[i]}, encoder {name!r}", error.what, error.remedy) from None
+        return AudioError(corpus.table["path"].iloc[i], error.what, error.remedy)
     if layer == "every":
         return np.stack([one.moments for one in layers])
     return features.thin(layers[layer].frames, stride)

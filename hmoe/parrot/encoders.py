@@ -31,7 +31,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hmoe import features
-from hmoe.base.errors import AudioError, ConfigError, StoreError
+from hmoe.base.errors import AudioError, ConfigError, HmoeError, StoreError
+from hmoe.base.extras import extra, missing
 from hmoe.base.files import atomic_write, cache_dir, results_dir
 from hmoe.config import Features
 from hmoe.corpora import audio
@@ -41,6 +42,7 @@ from hmoe.parrot.ssamba import FRAMES, PER_STEP, SIZES, PatchEncoder, log_mel
 
 RATE = 16_000  # Hz
 RANDOM = "random:"  # before the name of an encoder
+KINDS = "HuBERT, WavLM, wav2vec 2.0, UniSpeech-SAT, MMS or Whisper, at 16 kHz"
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +71,8 @@ class Encoder(ABC):
     Layers count from 0, the input of the first block; layer `depth` - 1 is the output. An encoder that shows no inner
     layer has one, its output.
 
-    AudioError for another rate than 16 kHz, unusable samples, or more of them than the encoder hears at once;
-    ConfigError for a layer that it has not.
+    AudioError for another rate than 16 kHz, unusable samples, more of them than the encoder hears at once, and
+    whatever a library raises; ConfigError for a layer that it has not.
     """
 
     identity: str  # names these weights, for the cache
@@ -88,9 +90,15 @@ class Encoder(ABC):
             remedy = "resample it, as `audio.read` does"
             raise AudioError("encoder", f"audio at {sample_rate} Hz, expected {RATE} Hz", remedy)
         audio.check(samples, "encoder", sample_rate, self.longest)
-        with torch.inference_mode():
-            layers = self.layers(samples.astype(np.float32))
-        return [Embedded(np.asarray(frames, np.float32), self.rate) for frames in layers]
+        try:
+            with torch.inference_mode():
+                layers = [np.asarray(frames, np.float32) for frames in self.layers(samples.astype(np.float32))]
+        except Exception as error:  # libraries raise what they like for a recording that nobody foresaw
+            what = f"{self.identity} cannot hear it ({type(error).__name__}: {str(error)[:200]})"
+            raise AudioError("encoder", what, "leave it out, or choose another encoder") from None
+        if not all(np.isfinite(frames).all() for frames in layers):
+            raise AudioError("encoder", f"{self.identity} makes of it what is not finite", "leave it out")
+        return [Embedded(frames, self.rate) for frames in layers]
 
     def layer(self, layer: int | Literal["last"]) -> int:
         """The number of a layer, if there is one."""
@@ -117,14 +125,15 @@ class OpenWakeWord(Encoder):
     WINDOW, HOP = 76, 8  # mel frames
 
     def __init__(self, random: bool = False) -> None:
-        import onnxruntime
+        with extra("encoder 'openwakeword'"):
+            import onnxruntime
 
         if random:
             what = "its weights are inside a compiled graph"
             raise ConfigError(f"encoder '{RANDOM}openwakeword'", what, "random weights: of any other encoder")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        folder = packaged("openwakeword", "pip install openwakeword==0.4.0") / "resources" / "models"
+        folder = packaged("openwakeword") / "resources" / "models"
         self.mel, self.embed = (
             onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
             for name in ("melspectrogram", "embedding_model")
@@ -153,7 +162,7 @@ class Resemblyzer(Encoder):
         if random:
             self.identity = "random-resemblyzer"
             return
-        folder = packaged("resemblyzer", "pip install --no-deps Resemblyzer==0.1.4")
+        folder = packaged("resemblyzer")
         state = torch.load(folder / "pretrained.pt", map_location="cpu", weights_only=True)["model_state"]
         self.lstm.load_state_dict({k.removeprefix("lstm."): v for k, v in state.items() if k.startswith("lstm.")})
 
@@ -200,9 +209,10 @@ class Published(Encoder):
 
 
 class HuggingFace(Encoder):
-    """HuBERT, WavLM, wav2vec 2.0, UniSpeech-SAT, MMS.
+    """HuBERT, WavLM, wav2vec 2.0, UniSpeech-SAT, MMS: models that hear samples.
 
-    Raises ConfigError where the weights are not there or do not fit; what is missing is never made up.
+    Raises ConfigError where the weights are not there or do not fit, for models that read spectra (AST, w2v-BERT), and
+    for an extractor of another rate; what is missing is never made up.
     """
 
     def __init__(self, name: str, random: bool = False) -> None:
@@ -253,12 +263,19 @@ def pretrained_model(name: str, random: bool) -> tuple[Any, nn.Module]:
     """Feature extractor and model of Hugging Face's, by name or folder; of Whisper the encoder. ConfigError."""
     config = configured(name)
     whisper = config.model_type == "whisper"
+    if not whisper and not hasattr(config, "conv_stride"):
+        what = f"{config.model_type!r} is a kind of model that is not read: it hears no samples"
+        raise ConfigError(f"encoder {name!r}", what, f"give one of {KINDS}")
     with loading(name):
         from transformers import AutoFeatureExtractor, AutoModel
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         place = located(name)
         prepare = AutoFeatureExtractor.from_pretrained(place)
+        if (rate := getattr(prepare, "sampling_rate", None)) != RATE:
+            raise ConfigError(
+                f"encoder {name!r}", f"its extractor is of {rate} Hz, expected {RATE} Hz", f"give one of {KINDS}"
+            )
         if random:
             return prepare, (WhisperEncoder(config) if whisper else AutoModel.from_config(config)).eval()
         # A checkpoint may be of half precision, in which a CPU computes slowly, if at all.
@@ -294,18 +311,18 @@ def configured(name: str) -> Any:
 @contextmanager
 def loading(name: str) -> Iterator[None]:
     """transformers without its reports, bars and retries in the log; what is wrong becomes one ConfigError."""
-    try:
+    with extra(f"encoder {name!r}"):
         from huggingface_hub.utils import logging as hub
         from transformers.utils import logging as theirs
-    except ImportError:
-        raise ConfigError(f"encoder {name!r}", "needs transformers", "pip install 'hmoe[encoders]'") from None
     levels, bars = (theirs.get_verbosity(), hub.get_verbosity()), theirs.is_progress_bar_enabled()
     theirs.set_verbosity(theirs.CRITICAL)
     hub.set_verbosity(hub.CRITICAL)
     theirs.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except HmoeError:
+        raise
+    except Exception as error:  # each kind of model has errors of its own
         remedy = (
             "give a folder with config.json, preprocessor_config.json and model.safetensors, or a name where there is "
             "a network; HMOE_ENCODERS is the folder of such folders"
@@ -326,11 +343,11 @@ def digest(model: nn.Module) -> str:
     return found.hexdigest()[:12]
 
 
-def packaged(package: str, remedy: str) -> Path:
-    """The folder of an installed package, without importing it."""
+def packaged(package: str) -> Path:
+    """The folder of an installed package, without importing it. ConfigError where it is not installed."""
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
-        raise ConfigError(f"encoder {package!r}", "its package is not installed", remedy)
+        raise missing(ModuleNotFoundError(name=package), f"encoder {package!r}")
     return Path(found.submodule_search_locations[0])
 
 

@@ -19,6 +19,7 @@ from scipy.signal import butter, fftconvolve, sosfiltfilt
 from hmoe import augment
 from hmoe.augment import mixed
 from hmoe.base.errors import CorpusError
+from hmoe.base.extras import extra
 from hmoe.base.seeds import stable_seed
 from hmoe.base.stamp import commit
 from hmoe.config import Config
@@ -64,7 +65,8 @@ def babble(samples: np.ndarray, rng: np.random.Generator, others: list[np.ndarra
 @cache
 def impulse_response(rt60: float) -> np.ndarray:
     """From a talker to a microphone 2.4 m away in `ROOM`, from the first arrival on (image sources)."""
-    import pyroomacoustics  # of the extra `book`: only this chapter needs it
+    with extra("a room of chapter 18"):
+        import pyroomacoustics
 
     absorption, order = pyroomacoustics.inverse_sabine(rt60, ROOM)
     room = pyroomacoustics.ShoeBox(

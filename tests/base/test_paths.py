@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import librosa
@@ -16,8 +17,11 @@ from packaging.requirements import Requirement
 from hmoe.base.errors import ConfigError, StoreError
 from hmoe.base.extras import EXTRAS, missing
 from hmoe.base.files import PROJECT, atomic_write, cache_dir, located, results_dir, settle
+from hmoe.bench import damage
 from hmoe.config import Config
 from hmoe.corpora import audio
+from hmoe.parrot import encoders
+from hmoe.study import grid, robustness
 from hmoe.use.pretrained import Pretrained
 
 FULL_DISK = """
@@ -97,6 +101,33 @@ def test_a_missing_extra_is_named_and_each_is_one_of_the_project() -> None:
         for module in modules:
             name = own_name.get(module, module.replace("_", "-")).casefold()
             assert name in listed or name in ("nbclient", "nbformat", "ipython"), (extra, module)
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "use"),
+    [
+        ("pyroomacoustics", "book", lambda: robustness.impulse_response.__wrapped__(0.3)),
+        ("onnxruntime", "book", encoders.OpenWakeWord),
+        ("transformers", "encoders", lambda: encoders.configured("owner/name")),
+        ("dask", "cluster", lambda: list(grid._on_cluster([], "tcp://127.0.0.1:1"))),
+        ("hypothesis", "test", damage.damaged),
+    ],
+)
+def test_wherever_an_extra_is_needed_and_missing_one_line_names_it(
+    module: str, extra: str, use: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for loaded in [name for name in sys.modules if name.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"needs {module}, of the extra `{extra}`") as failure:
+        use()
+    assert "\n" not in str(failure.value)
+
+
+def test_a_package_without_an_extra_says_how_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs resemblyzer.*pip install --no-deps Resemblyzer"):
+        encoders.Resemblyzer()
 
 
 BARE = """

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hmoe.base.errors import AudioError, ConfigError, StoreError
+from hmoe.base.errors import AudioError, ConfigError, CorpusError, StoreError
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
 from hmoe.model import count_parameters
@@ -213,9 +213,42 @@ def test_whisper_refuses_what_it_would_hear_the_beginning_of(
     with pytest.raises(AudioError, match="32.0 s is too long, the limit is 30 s; cut it into utterances"):
         encoder(np.tile(VOICE, 32), RATE)
     audio.write(tmp_path / "long.wav", np.tile(VOICE, 32))
-    table = tiny_corpus.table.assign(path=str(tmp_path / "long.wav"))
-    with pytest.raises(AudioError, match=r"long\.wav, encoder '.*': 32\.0 s is too long"):
-        cached._heard(Corpus("x", tmp_path, table, tiny_corpus.emotions), name, 0, "every", 0)
+    table = tiny_corpus.table.head(3).reset_index(drop=True)
+    table.loc[1, "path"] = str(tmp_path / "long.wav")
+    with pytest.raises(CorpusError, match=r"cannot hear 1 of 3 recordings: .*long\.wav \(32\.0 s is too long"):
+        cached._passed(Corpus("x", tmp_path, table, tiny_corpus.emotions), name, "every", 0, 1, False)
+
+
+def test_whatever_an_encoder_raises_is_one_line_of_that_recording(
+    saved: dict[str, Path], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = str(saved["Hubert"])
+    encoder = encoders.load(name)
+    for raised, says in ((IndexError("a\nb"), "IndexError: a b"), (KeyError("input_values"), "KeyError")):
+        monkeypatch.setattr(encoder, "layers", lambda samples, raised=raised: (_ for _ in ()).throw(raised))
+        with pytest.raises(AudioError, match=says) as failure:
+            encoder(VOICE, RATE)
+        assert "\n" not in str(failure.value)
+    monkeypatch.setattr(encoder, "layers", lambda samples: [np.full((3, 16), np.nan)])
+    with pytest.raises(AudioError, match="not finite"):
+        encoder(VOICE, RATE)
+
+
+@pytest.mark.parametrize("kind", ["AST", "Wav2Vec2Bert", "Clap"])
+def test_a_model_that_hears_no_samples_is_refused_by_its_kind(kind: str, tmp_path: Path) -> None:
+    config = getattr(transformers, f"{kind}Config")()
+    config.save_pretrained(tmp_path)
+    for name in (str(tmp_path), f"random:{tmp_path}"):
+        with pytest.raises(ConfigError, match=f"{config.model_type}.* is not read.*HuBERT"):
+            encoders.load(name)
+
+
+def test_an_extractor_of_another_rate_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    for file in saved["Hubert"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    transformers.Wav2Vec2FeatureExtractor(sampling_rate=8_000).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="8000 Hz, expected 16000 Hz"):
+        encoders.load(str(tmp_path))
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused_and_not_made_up(saved: dict[str, Path], tmp_path: Path) -> None:
