@@ -1,7 +1,9 @@
 """Valid files of every container that libsndfile writes, damaged at random: judged like their originals, or refused.
 
-`hmoe bench damage` counts what became of ten thousand. They are judged by other processes, a few hundred by each, so
-that a crash or a hang of a decoder is counted and ends nothing. `damaged` is what the tests draw from.
+Two kinds of damage no reader can tell, and they are counted apart: other samples in a container that is whole (FLAC and
+OGG alone have a checksum), and a rate or number of channels that another file could have (AU, AIFF and CAF say each
+once). `hmoe bench damage` counts what became of ten thousand. They are judged by other processes, a few hundred by
+each, so that a crash or a hang of a decoder is counted and ends nothing. `damaged` is what the tests draw from.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from hmoe.base.errors import AudioError
 from hmoe.base.extras import need
 from hmoe.base.files import atomic_write, results_dir
 from hmoe.config import Config
+from hmoe.corpora import audio
 from hmoe.use import predict
 from hmoe.use.pretrained import Judgement, Pretrained
 
@@ -37,9 +40,11 @@ RATE = 16_000
 NARROW = {"GSM610", "G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32", "ALAW"}  # codecs of telephones: 8 kHz
 APART = {"RAW", "SD2"}  # no container; a header in a second file
 DAMAGES = ("bits", "lengths", "chunks", "cuts")
-FATES = ("refused", "like its original", "otherwise", "crash", "hang", "fault")
+RIGHT = ("refused", "like its original", "other samples", "other rate or channels")
+FATES = (*RIGHT, "otherwise", "crash", "hang", "fault")
 AT_ONCE, PATIENCE = 500, 300  # files of one process; s for one of them
 PROBABILITY, SECONDS = 0.05, 0.05  # how far a judgement may be from the original's and be like it
+PADDING = 0.15  # s: what an MP3's encoder puts around it, which is heard where the frame that tells of it is hit
 
 
 class Damaged(NamedTuple):
@@ -141,10 +146,21 @@ def fate(damaged: Damaged, folder: Path) -> str:
         return "refused" if "\n" not in line and found.remedy and "cannot be judged (" not in line else "fault"
     if not np.isfinite(list(found.probabilities.values())).all():
         return "fault"
-    if isinstance(whole, AudioError) or abs(found.seconds - whole.seconds) > SECONDS:
+    if isinstance(whole, AudioError):
+        return "otherwise"
+    if _shape(damaged.content) != _shape(originals()[damaged.original]):
+        return "other rate or channels"
+    longer = found.seconds - whole.seconds
+    if not -SECONDS <= longer <= (PADDING if damaged.original.startswith("MP3") else SECONDS):
         return "otherwise"
     apart = max(abs(found.probabilities[name] - whole.probabilities[name]) for name in whole.probabilities)
-    return "like its original" if apart <= PROBABILITY else "otherwise"
+    return "like its original" if apart <= PROBABILITY else "other samples"
+
+
+def _shape(content: bytes) -> tuple[int, int]:
+    """What a file says of its rate and channels."""
+    with audio.Stream(io.BytesIO(content)) as sound:
+        return sound.samplerate, sound.channels
 
 
 def bench_damage(files: int = 10_000, seed: int = 0, jobs: int = 1, progress: bool = True) -> pd.DataFrame:

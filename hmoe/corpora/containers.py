@@ -105,6 +105,8 @@ def check(file: BinaryIO, where: object) -> bytes | None:
     if kind := foreign(head):
         raise AudioError(where, f"{kind[0]}, which is not read", kind[1])
     if family := FAMILIES.get(head[:4]):
+        if head.startswith(b"caff"):
+            _check_packets(file, family, where)
         return _check_chunks(file, size, head, family, where)
     if head[:4] in (b".snd", b"dns."):
         order = "big" if head[:4] == b".snd" else "little"
@@ -125,7 +127,7 @@ def check(file: BinaryIO, where: object) -> bytes | None:
 def estimated(file: BinaryIO) -> bool:
     """Whether a file is an MP3 without the frame that tells its length, as encoders write to a pipe."""
     xing = _xing(file)
-    return xing is not None and not xing[1].startswith(b"VBRI") and not (xing[1] and xing[1][7] & 1)
+    return xing is not None and not (xing[1][:4] in (b"Xing", b"Info") and xing[1][7] & 1)
 
 
 def _xing(file: BinaryIO) -> tuple[int, bytes] | None:
@@ -138,15 +140,29 @@ def _xing(file: BinaryIO) -> tuple[int, bytes] | None:
     file.seek(begin)
     first = file.read(TAIL)
     start = next((i for i in range(len(first)) if _is_mp3(first[i : i + 2])), 0)
-    told = re.search(rb"(?:Xing|Info|VBRI).{12}", first[start : start + 64], re.DOTALL)
-    return begin + start, told[0] if told else b""
+    return begin + start, _told(first[start : start + 64])
+
+
+def _told(frame: bytes) -> bytes:
+    """What the first frame of an MP3 tells of the others, where decoders look for it: behind zeros alone."""
+    if len(frame) < 4:
+        return b""
+    lsf, mono = not frame[1] & 8, frame[3] >> 6 == 3
+    behind = 4 + ((9 if mono else 17) if lsf else (17 if mono else 32))
+    for tag, at in ((b"Xing", behind), (b"Info", behind), (b"VBRI", 36)):
+        if frame[at:].startswith(tag) and not any(frame[6:at]) and len(frame) >= at + 16:
+            return frame[at : at + 16]
+    return b""
 
 
 def _check_mp3(begin: int, told: bytes, size: int, where: object) -> None:
+    held, announced = size - begin, 0
     if told[:4] in (b"Xing", b"Info") and told[7] & 3 == 3:  # it tells the number of frames, and of bytes
-        held, announced = size - begin, int.from_bytes(told[12:16], "big")
-        if held < 0.99 * announced:
-            raise Truncated(where, f"truncated: {held} of {announced} bytes", AGAIN)
+        announced = int.from_bytes(told[12:16], "big")
+    elif told.startswith(b"VBRI"):
+        announced = int.from_bytes(told[10:14], "big")
+    if held < 0.99 * announced:
+        raise Truncated(where, f"truncated: {held} of {announced} bytes", AGAIN)
 
 
 def _after_id3(head: bytes) -> int:
@@ -212,6 +228,8 @@ def _check_chunks(file: BinaryIO, size: int, head: bytes, family: Chunks, where:
             continue
         if long is not None and announced == 0xFFFF_FFFF:
             announced = long
+        elif head.startswith(b"RF64") and announced == 0xFFFF_FFFF:
+            raise AudioError(where, "damaged: an RF64 without the chunk that tells its lengths", AGAIN)
         after = begin + (announced + -announced % family.pad if announced < UNMEANT else 0)
         file.seek(after)
         chunk_follows = re.fullmatch(rb"[ -~]{4}.*|\0+", file.read(family.name), re.DOTALL)
@@ -240,6 +258,21 @@ def _walk(file: BinaryIO, family: Chunks) -> Iterator[tuple[bytes, int, int]]:
         length = max(0, length - header) if family.counts_itself else length
         yield head[:4], at + header, length
         at += header + length + -length % family.pad
+
+
+def _check_packets(file: BinaryIO, family: Chunks, where: object) -> None:
+    """Of a CAF whose packets differ in length (ALAC), their table must add up to the samples."""
+    chunks = {name: (begin, length) for name, begin, length in _walk(file, family)}
+    begin, length = chunks.get(b"pakt", (0, 0))
+    held = chunks.get(b"data", (0, 0))[1] - 4  # after the number of edits
+    if not length or not 0 < held < UNMEANT:
+        return
+    file.seek(begin)
+    table = file.read(length)
+    packets = re.findall(rb"[\x80-\xff]*[\0-\x7f]", table[24:])[: int.from_bytes(table[:8], "big")]
+    announced = sum((byte & 0x7F) << 7 * i for packet in packets for i, byte in enumerate(reversed(packet)))
+    if announced and announced != held:
+        raise AudioError(where, f"damaged: its table of packets tells of {announced} of {held} bytes of samples", AGAIN)
 
 
 def _check_format(fields: bytes, order: str, where: object) -> None:

@@ -158,7 +158,7 @@ def _folder(corpus: Corpus, name: str) -> Path:
 def _passed(
     corpus: Corpus, name: str, layer: int | str, stride: int, workers: int | None, progress: bool
 ) -> list[np.ndarray]:
-    """One pass of the encoder over the corpus: `_heard` of each utterance. CorpusError names all that it cannot hear."""
+    """One pass of the encoder over the corpus: `_heard` of each. CorpusError names those that it cannot hear."""
     each = [joblib.delayed(_heard)(corpus, name, i, layer, stride) for i in range(len(corpus))]
     found = joblib.Parallel(n_jobs=workers or joblib.cpu_count(), return_as="generator")(each)
     found = list(tqdm(found, total=len(corpus), desc=name, unit="utterance", disable=not progress))
