@@ -32,7 +32,7 @@ from hmoe.base.errors import AudioError
 from hmoe.base.extras import need
 from hmoe.base.files import atomic_write, results_dir
 from hmoe.config import Config
-from hmoe.corpora import audio
+from hmoe.corpora import audio, containers
 from hmoe.use import predict
 from hmoe.use.pretrained import Judgement, Pretrained
 
@@ -159,7 +159,8 @@ def fate(damaged: Damaged, folder: Path) -> str:
 
 def _shape(content: bytes) -> tuple[int, int]:
     """What a file says of its rate and channels."""
-    with audio.Stream(io.BytesIO(content)) as sound:
+    mended = containers.check(io.BytesIO(content), "a file")
+    with audio.Stream(io.BytesIO(content if mended is None else mended)) as sound:
         return sound.samplerate, sound.channels
 
 
