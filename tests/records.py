@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pandas as pd
 
 from hmoe.study.experiments import experiment
@@ -26,3 +28,18 @@ def write(store: Store, name: str, row: str, accuracies: list[float], seed: int 
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.csv"
         pd.DataFrame(records, columns=columns).to_csv(path, mode="a", header=not path.exists(), index=False)
+
+
+def of_other_emotions(store: Store, name: str = "table2", row: str = "HMoE-SiMBA", seeds: int = 1) -> None:
+    """Five folds of a corpus of anger, disgust and boredom: of 10 utterances each 6, 2 and 4 are recognised."""
+    chosen = experiment(name).row(row)
+    config, metrics = chosen.config(), {"acc_anger": 60.0, "acc_disgust": 20.0, "acc_boredom": 40.0}
+    for seed, fold in product(range(seeds), range(5)):
+        record = dict.fromkeys([each for each in COLUMNS if each not in EMOTION_COLUMNS], 40.0) | metrics
+        record |= {"n_train": 120, "n_test": 30, "best_epoch": 1, "parameters": 1, "experiment": name, "row": row}
+        record |= {"reading": config.reading, "protocol": chosen.protocol, "selection": config.selection}
+        record |= {"seed": seed, "fold": fold, "config": config.key(), "device": "cpu", "commit": "0123456789"}
+        record |= {"machine": "a machine", "date": "2026-01-01T00:00Z"}
+        said = {"letters": "a=anger b=disgust c=boredom", "actual": "a" * 10 + "b" * 10 + "c" * 10}
+        predicted = "a" * 6 + "b" * 4 + "b" * 2 + "c" * 8 + "c" * 4 + "a" * 6
+        store.append(record, said | {"predicted": predicted}, config)

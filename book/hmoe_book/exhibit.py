@@ -19,7 +19,7 @@ from hmoe.base.files import PROJECT
 from hmoe.base.stamp import commit, machine, now
 from hmoe.corpora import Corpus
 from hmoe.study import report
-from hmoe.study.experiments import METRICS, Experiment
+from hmoe.study.experiments import Experiment
 from hmoe.study.report import RowReport
 from hmoe_book import figures
 
@@ -103,7 +103,8 @@ def one_header(table: str) -> str:
 
 def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "") -> Table:
     """The table of an experiment: our accuracy, the paper's, the difference from the reference row, the verdict."""
-    table = report.table(found, experiment).set_index("row").drop(columns=list(METRICS))
+    metrics = report.shown(row.trials for row in found)
+    table = report.table(found, experiment).set_index("row").drop(columns=metrics)
     title = experiment.title.rstrip("?")
     tested = ""
     if experiment.reference:

@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from hmoe.base.errors import ConfigError
-from hmoe.commands.options import Changes, CorpusName, Device, Format, FormatName, ProfileName, Root, overrides, warn
+from hmoe.commands.options import (
+    Called,
+    Changes,
+    CorpusName,
+    Device,
+    Format,
+    FormatName,
+    ProfileName,
+    Results,
+    Root,
+    overrides,
+    warn,
+)
 
 app = typer.Typer()
 
@@ -21,14 +33,17 @@ def train_command(
     output: Annotated[Path, typer.Argument(help="The folder to write the model to.")],
     corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", device: Device = "cpu",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0, changes: Changes = None,
+    name: Called = None, results: Results = None,
 ) -> None:  # fmt: skip
     """Train HMoE-SiMBA on a whole corpus and save it for `hmoe predict`. Taken up where it was cut off.
+
+    Its card shows what `hmoe run` has recorded of the same configuration and corpus: `--name` and `--results` as there.
 
     Example: `hmoe train my-model --corpus casia --root /data/casia --set reading=frames`
     """
     import numpy as np
 
-    from hmoe import experts
+    from hmoe import corpora, experts
     from hmoe.base.files import atomic_write
     from hmoe.base.seeds import stable_seed
     from hmoe.inputs.batches import Inputs
@@ -50,9 +65,17 @@ def train_command(
     probe = output.with_name(f".{output.name}.tmp")  # what cannot be written is told now, not after training
     atomic_write(probe, "")
     probe.unlink()
-    data = profiles.load(corpus, root, chosen)
+    whole = corpora.load(corpus, root)
+    data = profiles.cut(whole, chosen)
     protocols.learnable(data.table, f"corpus {corpus!r}")
-    about = facts(data, config, profiles.store_for(corpus, chosen))
+    typer.echo(f"hmoe: {len(data)} of {len(whole)} utterances, at most {config.epochs} epochs", err=True)
+    others = [each for each in profiles.PROFILES.values() if each is not chosen]
+    records = [
+        profiles.store_for(profiles.cut(whole, each), each, kind, name, results)
+        for kind in dict.fromkeys((device, "cpu", "cuda"))
+        for each in (chosen, *others)
+    ]
+    about = facts(data, config, records)
     inputs = Inputs.of(grid.open_bank(data, config), config, device)
     rows, held_out = np.arange(len(data)), None
     if config.selection == "nested":
@@ -62,8 +85,13 @@ def train_command(
         lambda: Pretrained(config, list(data.emotions), about), inputs, data.labels, rows, held_out, config, seed,
         output.with_name(f".{output.name}.{started:x}.tmp"), progress=True,
     )  # fmt: skip
+    judged = ""
+    if held_out is not None:
+        about["held_out"] = {
+            "accuracy": round(100 * run.best[0], 1), "utterances": len(held_out), "epoch": run.best_epoch,
+        }  # fmt: skip
+        judged = f", {100 * run.best[0]:.1f} % of {len(held_out)} held-out utterances"
     model.cpu().save(output)
-    judged = "" if held_out is None else f", {100 * run.best[0]:.1f} % of {len(held_out)} held-out utterances"
     typer.echo(f"epoch {run.best_epoch}{judged}: {output}\n{model.note}")
 
 

@@ -33,12 +33,12 @@ from hmoe.study.metrics import (
     split_variance,
 )
 from hmoe.study.protocols import PROTOCOLS
-from hmoe.study.store import EMOTION_COLUMNS, KEY, Store
+from hmoe.study.store import EMOTION_COLUMNS, KEY, OTHER_EMOTIONS, Store
 
 PAIRED_ON = ["protocol", "seed", "fold"]
 FOLDS, SPEAKERS = 5, 4  # that make a whole: of fewer there is no interval
 LEVEL = 0.05  # of tests, after Holm's correction
-MEASURES = (*METRICS, "uar")
+MEASURES = (*METRICS, "uar", *OTHER_EMOTIONS)
 
 # Two laboratories that do the same differ by less than 2.8 standard deviations of one result, in 95 of 100 pairs: the
 # reproducibility limit of ISO 5725-6:1994, 4.1.4. One partition and seed of CASIA moves an accuracy by some 0.9 points
@@ -131,7 +131,7 @@ class RowReport:
     @cached_property
     def seed_means(self) -> pd.DataFrame:
         """(seeds x metrics), each the mean over folds."""
-        return self.trials.groupby("seed")[list(MEASURES)].mean()
+        return self.trials.groupby("seed")[measures(self.trials)].mean()
 
     def split_variance(self, metric: str = "accuracy") -> float:
         """Of the mean over seeds, in squared points, as partitions and seeds make it."""
@@ -207,6 +207,11 @@ class RowReport:
         return right, n, beyond_chance(right, n, 1 / max(len(self.emotions), 1))
 
 
+def measures(trials: pd.DataFrame) -> list[str]:
+    """What is estimated of trials: beyond CASIA's emotions those that their corpus has."""
+    return [name for name in MEASURES if name in trials]
+
+
 def whole_seeds(trials: pd.DataFrame) -> list[str]:
     """The seeds of which every fold is recorded; where speakers are held out, a fold of every speaker."""
     if not len(trials):
@@ -245,15 +250,8 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
         if not own.any():
             continue
         others = trials[~own] if not PROTOCOLS[row.protocol].conditions else []  # there a row is a condition too
-        trials = pd.concat([trials[own], others]).drop_duplicates(PAIRED_ON) if len(others) else trials[own]
-        if seeds := whole_seeds(trials):
-            trials = trials[trials["seed"].isin(seeds)]
-        emotions, values = _values(store, trials, ids)
-        bare = RowReport(
-            row.name, {}, row.paper, trials, store=store, config=configs[row.name], guessed=row.guessed, splits=known,
-            emotions=emotions, values=values,
-        )  # fmt: skip
-        found[row.name] = replace(bare, estimates=Lazily(MEASURES, partial(_estimate, bare)))
+        trials = pd.concat([trials[own], others]) if len(others) else trials[own]
+        found[row.name] = _row(row, trials, configs[row.name], store, known, ids)
     if experiment.reference in found:  # rows of another protocol have no fold in common with it, whatever is recorded
         reference, protocol = found[experiment.reference], experiment.row(experiment.reference).protocol
         tested = [n for n in found if n != experiment.reference and experiment.row(n).protocol == protocol]
@@ -262,6 +260,32 @@ def rows(store: Store, experiment: Experiment, config: Callable[[Row], Config] =
         for name in tested:
             found[name] = replace(found[name], against=against[name], p_value=float(p_values[name]))
     return list(found.values())
+
+
+def of_configuration(store: Store, config: Config) -> list[RowReport]:
+    """What is recorded of a configuration, whichever experiments recorded it: for each protocol that a user may ask
+    for a row of its name."""
+    everything, known, ids = _recorded(store), splits(store), cache(_ids(store))
+    trials = everything[everything["config"] == config.key()]
+    return [
+        _row(Row(name), some, config, store, known, ids)
+        for name, some in trials.groupby("protocol")
+        if not PROTOCOLS[name].private
+    ]
+
+
+def _row(
+    row: Row, trials: pd.DataFrame, config: Config, store: Store, known: Splits, ids: Callable[..., list[str]]
+) -> RowReport:
+    trials = trials.drop_duplicates(PAIRED_ON)
+    if seeds := whole_seeds(trials):
+        trials = trials[trials["seed"].isin(seeds)]
+    emotions, values = _values(store, trials, ids)
+    bare = RowReport(
+        row.name, {}, row.paper, trials, store=store, config=config, guessed=row.guessed, splits=known,
+        emotions=emotions, values=values,
+    )  # fmt: skip
+    return replace(bare, estimates=Lazily(measures(trials), partial(_estimate, bare)))
 
 
 def _configs(
@@ -317,10 +341,11 @@ def _read(root: Path, folder: str, files: tuple[tuple[str, int], ...]) -> tuple[
     store, means = Store(folder, root), []  # of a GPU's trials the folder says so
     tables = [table for name, _ in files if len(table := store.read(name))]
     trials = pd.concat(tables, ignore_index=True) if tables else store.read("")
+    names = measures(trials)
     for _, some in trials[trials["protocol"] == "stratified-5"].groupby("config"):
         once = some.drop_duplicates(["seed", "fold"])
-        means.append(once[once["seed"].isin(whole_seeds(once))].groupby("seed")[list(MEASURES)].mean())
-    return trials, pooled(means, list(MEASURES))
+        means.append(once[once["seed"].isin(whole_seeds(once))].groupby("seed")[names].mean())
+    return trials, pooled(means, names)
 
 
 def _ids(store: Store) -> Callable[[str, str, str], list[str]]:
@@ -576,13 +601,17 @@ def p_value(value: float) -> str:
 
 
 def table(found: Iterable[RowReport], experiment: Experiment) -> pd.DataFrame:
-    """The paper's table in our numbers: a line for each row, recorded or not; beside our accuracy the paper's."""
+    """The paper's table in our numbers: a line for each row, recorded or not; beside our accuracy the paper's.
+
+    A column for each emotion of the corpus, first those that the paper has, and for the paper's other metrics.
+    """
     named = {row.name: row for row in found}
+    metrics = shown(row.trials for row in named.values())
     lines = []
     for row in experiment.rows:
         line: dict[str, object] = {"row": row.name}
         ours = named.get(row.name)
-        line |= {metric: ours.estimates[metric].mean if ours else math.nan for metric in METRICS}
+        line |= {metric: ours.estimates[metric].mean if ours else math.nan for metric in metrics}
         line |= {
             "accuracy, 95 % interval": str(ours.accuracy) if ours else "–",
             "paper": row.paper.get("accuracy", math.nan),
@@ -594,6 +623,13 @@ def table(found: Iterable[RowReport], experiment: Experiment) -> pd.DataFrame:
             line["detectable"] = ours.against.detectable if compared else math.nan
         lines.append(line | {"verdict": ours.verdict if ours else "not recorded yet"})
     return pd.DataFrame(lines)
+
+
+def shown(trials: Iterable[pd.DataFrame]) -> list[str]:
+    """The metrics of Table 2 for the emotions that any of several tables has; for the paper's where there is none."""
+    known = {name for one in trials for name in one.columns[one.notna().any()]}
+    emotions = [name for name in (*EMOTION_COLUMNS, *OTHER_EMOTIONS) if name in known] or EMOTION_COLUMNS
+    return [*emotions, *(metric for metric in METRICS if metric not in EMOTION_COLUMNS)]
 
 
 def beside(found: Iterable[RowReport], experiment: Experiment) -> pd.DataFrame:

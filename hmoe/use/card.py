@@ -6,7 +6,7 @@ Everything comes from `about`, which a checkpoint carries: the corpus and its ra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from math import isnan
 from typing import Any
@@ -14,20 +14,19 @@ from typing import Any
 import yaml
 
 from hmoe import corpora
-from hmoe.base.files import DATA
+from hmoe.base.files import DATA, cache_dir
 from hmoe.base.markdown import table
 from hmoe.config import Config
 from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.study import report
-from hmoe.study.experiments import PROTOCOLS
-from hmoe.study.store import EMOTION_COLUMNS, Store
+from hmoe.study.store import Store
 from hmoe.use.likeness import SAID
 
 TESTED = {
-    "stratified-5": "voices and sentences of the training corpus (stratified 5-fold)",
-    "sentence-5": "its voices, new sentences",
-    "speaker": "a speaker whom it never heard",
-    "speaker-sentence": "a new speaker and new sentences",
+    "stratified-5": "seen speakers and sentences (stratified 5-fold)",
+    "sentence-5": "seen speakers, unseen sentences",
+    "speaker": "an unseen speaker",
+    "speaker-sentence": "an unseen speaker and unseen sentences",
 }
 """Protocols, from the easiest to what a user will meet."""
 
@@ -38,23 +37,29 @@ def published() -> dict[str, dict[str, Any]]:
     return yaml.safe_load((DATA / "corpora.yml").read_text(encoding="utf-8"))
 
 
-def measured(store: Store, config: Config) -> dict[str, dict[str, Any]]:
-    """Of the trials of this very configuration in `results/<corpus>/protocols.csv`, by protocol: accuracy in percent
-    with its interval, the number of trials, the mean of each emotion, the mean of each fold (a speaker, perhaps)."""
-    found = {}
-    for row in report.rows(store, PROTOCOLS):
-        protocol = row.trials["protocol"].iloc[0]
-        if row.trials["config"].iloc[0] != config.key() or protocol not in TESTED:
-            continue
-        emotions = {name: row.estimates[name].mean for name in EMOTION_COLUMNS if not isnan(row.estimates[name].mean)}
-        found[protocol] = {
-            "accuracy": str(row.accuracy),
-            "mean": round(row.accuracy.mean, 1),
-            "trials": len(row.trials),
-            "emotions": {name.removeprefix("acc_"): round(mean, 1) for name, mean in emotions.items()},
-            "folds": row.trials.groupby("fold")["accuracy"].mean().round(1).to_dict(),
-            "record": f"results/{store.corpus}/{PROTOCOLS.name}.csv",
-        }
+def measured(stores: Iterable[Store], config: Config) -> dict[str, dict[str, Any]]:
+    """What is recorded of this very configuration, whichever experiment recorded it; of several stores by the first.
+
+    By protocol: accuracy in percent with its interval, the number of trials, the mean of each emotion, the mean of
+    each fold (a speaker, perhaps), the utterances that were tested.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for store in stores:
+        for row in report.of_configuration(store, config):
+            if row.name not in TESTED or row.name in found:
+                continue
+            emotions = {name: row.estimates[name].mean for name in row.estimates if name.startswith("acc_")}
+            tables = ", ".join(f"{name}.csv" for name in row.trials["experiment"].unique())
+            scratch = store.root.is_relative_to(cache_dir())
+            found[row.name] = {
+                "accuracy": str(row.accuracy),
+                "mean": round(row.accuracy.mean, 1),
+                "trials": len(row.trials),
+                "utterances": int(row.trials.groupby("seed")["n_test"].sum().max()),
+                "emotions": {k.removeprefix("acc_"): round(mean, 1) for k, mean in emotions.items() if not isnan(mean)},
+                "folds": row.trials.groupby("fold")["accuracy"].mean().round(1).to_dict(),
+                "record": f"profile fast, {tables}" if scratch else f"results/{store.corpus}/{tables}",
+            }
     return found
 
 
@@ -107,7 +112,7 @@ def body(config: Config, emotions: Sequence[str], about: Mapping[str, Any], para
         made=f"Trained at commit {about['commit']}, {about['date'][:10]}." if "commit" in about else "",
         chance=100 / len(emotions),
         factors=_folds(found),
-        evaluation=_evaluation(found),
+        evaluation=_evaluation(about),
         training=f"{_called(about)}: {about.get('utterances', 'unknown')} utterances of {_voices(about)}{seconds}.",
         ranges=_ranges(about),
         quantitative=_quantitative(found, emotions),
@@ -124,7 +129,7 @@ def page(store: Store) -> str:
         "utterances": len(manifest),
         "minutes": manifest["seconds"].sum() / 60,
         "speakers": sorted({name.split("-")[0] for name in manifest.index}),
-        "measured": measured(store, config),
+        "measured": measured([store], config),
     }
     parameters = count_parameters(HMoESiMBA(config, len(emotions)))
     return f"> {note(about, emotions)}\n\n{body(config, emotions, about, parameters)}"
@@ -148,14 +153,25 @@ def _folds(found: Mapping[str, Any]) -> str:
     return table(header, [(name, f"{value:.1f}") for name, value in found["speaker"]["folds"].items()])
 
 
-def _evaluation(found: Mapping[str, Any]) -> str:
-    if not found:
-        return "None: no trial of this configuration is recorded, and this checkpoint was tested on nothing."
-    record = next(iter(found.values()))["record"]
-    return (
-        f"The training corpus, by cross-validation of models of this configuration ({record}). A model trained on all "
-        f"of it cannot be tested on it; no other corpus was tried."
-    )
+def _evaluation(about: Mapping[str, Any]) -> str:
+    found, held_out, parts = about.get("measured", {}), about.get("held_out"), []
+    if found:
+        records = "; ".join(dict.fromkeys(each["record"] for each in found.values()))
+        parts.append(
+            f"The training corpus, by cross-validation of models of this configuration ({records}). A model trained on "
+            f"all of it cannot be tested on it; no other corpus was tried."
+        )
+    else:
+        parts.append("No trial of this configuration is recorded.")
+    if held_out:
+        parts.append(
+            f"While this checkpoint was trained, {held_out['utterances']} utterances were held out to choose the epoch "
+            f"({held_out['epoch']}): it recognised {held_out['accuracy']:.1f} % of them. Their speakers and sentences "
+            f"are those of training, and they chose the epoch, so this is more than it will be right about others."
+        )
+    elif not found:
+        parts.append("This checkpoint was tested on nothing.")
+    return " ".join(parts)
 
 
 def _ranges(about: Mapping[str, Any]) -> str:
@@ -171,7 +187,13 @@ def _quantitative(found: Mapping[str, Any], emotions: Sequence[str]) -> str:
         return "None recorded for this configuration."
     known = {words: found[name] for name, words in TESTED.items() if name in found}
     lines = [
-        (words, each["accuracy"], each["trials"], *(each["emotions"].get(emotion, "–") for emotion in emotions))
+        (
+            words,
+            each["accuracy"],
+            each["utterances"],
+            each["trials"],
+            *(each["emotions"].get(emotion, "–") for emotion in emotions),
+        )
         for words, each in known.items()
     ]
-    return table(["tested on", "accuracy, %", "trials", *emotions], lines)
+    return table(["tested on", "accuracy, %", "utterances", "trials", *emotions], lines)

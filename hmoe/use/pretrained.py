@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +32,7 @@ from hmoe.corpora import Corpus, audio
 from hmoe.inputs.bank import CORPUS_RATE, heard
 from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.readings import READINGS
-from hmoe.study import store
+from hmoe.study.store import Store
 from hmoe.use import card, likeness, novelty
 
 REMEDY = "make one with `hmoe train`"
@@ -150,8 +151,11 @@ class Pretrained(
         return torch.from_numpy(frames)[None]
 
 
-def facts(corpus: Corpus, config: Config, records: store.Store) -> dict[str, Any]:
-    """What a model trained on `corpus` says of itself: the corpus, the ranges of its audio, the recorded accuracies."""
+def facts(corpus: Corpus, config: Config, records: Iterable[Store]) -> dict[str, Any]:
+    """What a model trained on `corpus` says of itself: the corpus, the ranges of its audio, the recorded accuracies.
+
+    `train` adds `held_out`: what it recognised of the utterances that chose its epoch.
+    """
     return {
         "corpus": corpus.name,
         "utterances": len(corpus),

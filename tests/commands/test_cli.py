@@ -605,15 +605,20 @@ def test_a_profile_asks_of_frames_what_it_asks_in_trials(
 def test_train_makes_a_model_that_predict_takes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, listing: Path, tiny_corpus: Corpus
 ) -> None:
-    output = tmp_path / "tiny"
-    code, out, _ = call(
-        capsys, "train", output, "--corpus", "csv", "--root", listing, *SMALL, "--set", "selection=nested"
-    )
+    output, given = tmp_path / "tiny", ["--corpus", "csv", "--root", listing, *SMALL, "--set", "selection=nested"]
+    own = ["--name", "mine", "--results", tmp_path / "own"]
+    assert call(capsys, "run", "figure4", "--row", "all", "--fold", "0", "--seeds", "0", *given, *own)[0] == 0
+    code, out, err = call(capsys, "train", output, *given, *own)
     assert code == 0
-    assert "held-out utterances" in out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny.csv"]  # no checkpoint left
+    assert "held-out utterances" in out and "30 of 30 utterances" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own", "tiny", "tiny.csv"]  # no checkpoint left
     about = Pretrained.load(output).about
-    assert (about["utterances"], about["speakers"], about["measured"]) == (30, ["ann", "bob"], {})
+    assert (about["utterances"], about["speakers"]) == (30, ["ann", "bob"])
+    # What another experiment recorded of this configuration and corpus, and what training held out, are on the card.
+    assert {name: each["trials"] for name, each in about["measured"].items()} == {"stratified-5": 1}
+    assert about["held_out"]["utterances"] > 0
+    card = (output / "README.md").read_text()
+    assert "figure4.csv" in card and "were held out to choose the epoch" in " ".join(card.split())
     seconds = tiny_corpus.table["seconds"]
     assert about["ranges"]["seconds"] == [round(seconds.min(), 1), round(seconds.max(), 1)]
     assert about["ranges"]["rate"] == [RATE, RATE]

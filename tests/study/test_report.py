@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from records import of_other_emotions
 
 from hmoe.base.errors import ConfigError
 from hmoe.study import report
@@ -342,3 +343,17 @@ def test_a_table_whose_rule_has_changed_is_read_under_one_rule_alone(tmp_path: P
     assert [row.accuracy.mean for row in report.rows(store, table)] == [90, 75]
     (other,) = report.rows(store, table, lambda row: row.config(selection="nested", epochs=100))[1:]
     assert other.accuracy.mean == 70  # who asks for a configuration gets it
+
+
+def test_the_emotions_of_a_corpus_are_columns_and_those_that_it_lacks_are_not(tmp_path: Path) -> None:
+    store, table = Store("emodb", tmp_path), report.without_paper(experiment("table2"))
+    of_other_emotions(store, seeds=3)
+    found = report.rows(store, table)
+    shown = report.table(found, table).set_index("row").loc["HMoE-SiMBA"]
+    assert [name for name in shown.index if name.startswith("acc_")] == ["acc_anger", "acc_disgust", "acc_boredom"]
+    assert (shown["acc_anger"], shown["acc_disgust"], shown["acc_boredom"], shown["accuracy"]) == (60, 20, 40, 40)
+    (row,) = found
+    assert row.emotions == ("anger", "disgust", "boredom")
+    assert row.estimates["acc_disgust"].low < 20 < row.estimates["acc_disgust"].high
+    # Where nothing is recorded, the paper's emotions are shown.
+    assert {"acc_fear", "acc_surprise"} <= set(report.table([], table).columns)
