@@ -192,7 +192,8 @@ def diagram(
             boxes[name] = drawn[0].get_bbox_patch()
             continue
         extents = [each.get_window_extent().transformed(ax.transData.inverted()) for each in drawn]
-        width, height = max(each.width for each in extents) + 0.6 * line * size[1] / size[0], (len(rows) + 0.5) * line
+        margin = 14 / 72 * (np.ptp(ax.get_xlim()) / size[0])  # 7 points to each side
+        width, height = max(each.width for each in extents) + margin, (len(rows) + 0.5) * line
         corner, style = (x - width / 2, y - height / 2), f"round,pad=0,rounding_size={0.25 * line}"
         boxes[name] = ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, **look))
     for start, end, *label in edges:
