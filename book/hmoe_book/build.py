@@ -34,7 +34,6 @@ from hmoe.base.errors import HmoeError
 from hmoe.base.files import DATA, PROJECT, atomic_write, results_dir
 from hmoe.base.source import Needs
 from hmoe.base.stamp import commit, machine
-from hmoe.study.store import Store
 from hmoe_book import exhibit, figures, pages, reads, runs
 
 BUILD = PROJECT / "_build"
@@ -91,7 +90,7 @@ def build(
         for name, text in fragments.items():
             _write_if_new(source / "book" / "generated" / name, text)
         readme = PROJECT / "README.md"
-        _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), pages.headline(Store(pages.RECORDED))))
+        _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), pages.readme()))
         program = Path(sys.executable).with_name("jupyter-book")
         builder = "singlehtml" if single else "html"
         command = [program, "build", "-q", "-W", "-n", "--keep-going", "--builder", builder]

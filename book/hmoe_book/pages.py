@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
-import yaml
-
-from hmoe.base.files import DATA
 from hmoe.base.markdown import table
 from hmoe.study import claims, costs, ladder, report
 from hmoe.study.experiments import experiment
 from hmoe.study.store import Store
 from hmoe.use import card
-from hmoe_book import claims_page, datasheets, figures, runs, worked
+from hmoe_book import claims_page, datasheets, figures, prose, questions, runs, worked
 from hmoe_book import front_page as found
 
 RECORDED = "casia"
@@ -26,10 +21,9 @@ def fragments() -> dict[str, str]:
     store = Store(RECORDED)
     records = claims.Records(store)
     return {
-        "found.md": found.page(records),
-        "cite.md": runs.linked(found.cite(records)),
+        "front-page.md": found.page(records),
         "headline.md": runs.linked(numbered(headline(store), "Table 2 of the paper and what was recorded", "tab-rows")),
-        "deviations.md": deviations(records),
+        "deviations.md": questions.page(records),
         "claims.md": claims_page.page(records),
         "runs.md": runs.page(store.root),
         "model-card.md": card.page(store),
@@ -73,10 +67,16 @@ def headline(store: Store) -> str:
     recorded = report.rows(store, experiment("table2"))
     if not recorded:
         return f"No trial on {store.corpus} has been recorded yet.\n"
-    head = ("row of Table 2", "the paper, %", "ours, % with 95 % interval", "trials", "verdict")
-    cells = [(row.name, row.paper.get("accuracy", "–"), row.accuracy, len(row.trials), row.verdict) for row in recorded]
+    head = ("row of Table 2", "the paper, %", "ours, % with 95 % interval", "trials", "the paper's number")
+    cells = [
+        (
+            row.name, row.paper.get("accuracy", "–"), row.accuracy, len(row.trials),
+            prose.marked(row.judge("accuracy")) if row.paper else "–",
+        )
+        for row in recorded
+    ]  # fmt: skip
     lines = [table(head, cells).rstrip()]
-    lines += ["", report.provenance(store, experiment("table2"), recorded), "", *strangers(store)]
+    lines += ["", report.provenance(store, experiment("table2"), recorded), "", *unseen(store)]
     return "\n".join(lines)
 
 
@@ -151,8 +151,8 @@ def gpu_expected() -> str:
     return "\n".join(parts) or "Nothing has been worked out yet.\n"
 
 
-def strangers(store: Store) -> list[str]:
-    """What Table 2 does not ask: how much of the accuracy is left for a voice that the model never heard."""
+def unseen(store: Store) -> list[str]:
+    """What Table 2 does not ask: how much of the accuracy is left for an unseen speaker."""
     audit = experiment("protocols")
     new = [row for row in report.rows(store, audit) if row.name.endswith("new speaker")]
     if not new:
@@ -167,45 +167,14 @@ def strangers(store: Store) -> list[str]:
     ]
 
 
+def readme() -> str:
+    """What the README says of the records: the headline and the findings, then Table 2."""
+    store = Store(RECORDED)
+    return found.readme(claims.Records(store)) + headline(store)
+
+
 def fill(text: str, content: str) -> str:
     """`text` with what stands between its two marks, `<!-- results:start -->` and `<!-- results:end -->`, replaced."""
     before, start, rest = text.partition("<!-- results:start -->")
     _, end, after = rest.partition("<!-- results:end -->")
     return f"{before}{start}\n{content}{end}{after}" if start and end else text
-
-
-def entries() -> list[dict[str, Any]]:
-    """The rows of the page "Deviations and ambiguities", Q1 first."""
-    return yaml.safe_load((DATA / "deviations.yml").read_text(encoding="utf-8"))
-
-
-def deviations(records: claims.Records) -> str:
-    """A section for each of `entries`, with what is recorded of its effect."""
-    return "\n".join(_section(entry, records) for entry in entries())
-
-
-def _section(entry: dict[str, Any], records: claims.Records) -> str:
-    """Measured: of each experiment the accuracy of the first row, and how many points each other row has over it."""
-    shown: dict[str, list[report.RowReport]] = {}
-    for name, row in entry.get("effect", []):
-        if recorded := records.row(name, row):
-            shown.setdefault(name, []).append(recorded)
-    measured = []
-    for name, (first, *others) in shown.items():
-        measured.append(f"{experiment(name).title.rstrip('?')}: {first.name} {first.accuracy}")
-        measured += [f"{row.name} {report.worth(row, first).signed()} points" for row in others]
-    switches = [f"`{field}` = {_values(values)}" for field, values in entry.get("switches", {}).items()]
-    parts = {
-        "The problem": entry["problem"],
-        "By default": entry["default"],
-        "Alternatives": entry["alternatives"],
-        "Switches": "; ".join(switches),
-        "Measured": "; ".join(measured) or ("not recorded yet" if "effect" in entry else ""),
-    }
-    quotes = "\n>\n".join(f"> “{text}” ({where})" for where, text in entry["quotes"])
-    body = "\n\n".join(f"**{name}.** {text.rstrip('.')}." for name, text in parts.items() if text)
-    return f"({entry['id'].lower()})=\n## {entry['id']} · {entry['where']}\n\n{quotes}\n\n{body}\n"
-
-
-def _values(values: list[Any]) -> str:
-    return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in values)

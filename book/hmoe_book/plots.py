@@ -212,7 +212,7 @@ NAMES = {"lstm": "LSTM", "cnn": "CNN", "transformer": "Transformer"}
 
 @dataclass(frozen=True)
 class Box:
-    """A part of the model: what it is, the shape that leaves it, how many numbers it learns."""
+    """A part of the model: what it is, the shape that leaves it, how many parameters it has."""
 
     title: str
     shape: tuple[int, ...] = ()
@@ -221,7 +221,7 @@ class Box:
 
     def text(self) -> str:
         shape = "B × " + " × ".join(map(str, self.shape[1:])) if self.shape else ""
-        return "\n".join(line for line in (self.title, shape, f"{self.numbers:,} numbers" * bool(self.numbers)) if line)
+        return "\n".join(line for line in (self.title, shape, f"{self.numbers:,} parameters" * bool(self.numbers)) if line)
 
 
 def architecture(model: HMoESiMBA, x: Tensor, lengths: Tensor | None = None) -> Figure:

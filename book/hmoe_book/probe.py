@@ -1,4 +1,4 @@
-"""What a module can do, read off its behaviour: which frames reach which, and which of its numbers can learn."""
+"""What a module can do, read off its behaviour: which frames reach which, and which of its parameters can learn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def influence(module: Callable[[Tensor], Tensor], tokens: Tensor, seed: int = 0)
 
 
 def idle(module: nn.Module, *inputs: Tensor | None) -> pd.DataFrame:
-    """By parameter: how many of its numbers get no gradient on these inputs, and so cannot learn from them.
+    """By parameter: how many of its values get no gradient on these inputs, and so cannot learn from them.
 
     The gradient is that of a random projection of the output, so that no direction of the output is left out. It is
     computed on a copy in double precision, where less than 1e-12 of the largest is rounding.

@@ -1,7 +1,7 @@
 """The worked commands of pages: run when the book is built, so that what a page shows is what they say.
 
 Those of "Use it" run on a model that is trained on the spot, in the `fast` profile on the synthetic corpus, and judge
-utterances of a sentence that it never heard.
+utterances of an unseen sentence.
 """
 
 from __future__ import annotations

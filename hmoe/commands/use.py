@@ -179,9 +179,9 @@ def pretrain_command(
     if not dash or not seed.isdecimal():
         raise ConfigError("name of the encoder", f"got {name!r}", "write KIND-SEED, e.g. mamba-0 or attention-1")
     data = profiles.load(corpus, root, profiles.profile(profile))
-    strangers = set(without or ()) - set(data.table["speaker"])
-    if strangers:
-        raise ConfigError("--without", f"no speaker {sorted(strangers)}", f"have {sorted(set(data.table['speaker']))}")
+    unknown = set(without or ()) - set(data.table["speaker"])
+    if unknown:
+        raise ConfigError("--without", f"no speaker {sorted(unknown)}", f"have {sorted(set(data.table['speaker']))}")
     data = data.subset(~data.table["speaker"].isin(without or ()))
     encoder, history = pretrain(data, kind, size, epochs, int(seed), progress=True)
     facts = {"corpus": corpus, "utterances": str(len(data)), "without": " ".join(without or ()), "seed": seed}

@@ -1,4 +1,4 @@
-"""What the networks among the peers share: standardised input, and real frames told from padding."""
+"""What the networks among the peers share: standardised input, and real frames kept apart from padding."""
 
 from __future__ import annotations
 

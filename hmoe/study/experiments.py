@@ -356,7 +356,7 @@ def _unheard(name: str, changes: dict[str, Any], note: str = "") -> Row:
 
 SPEAKERS = Experiment(
     "speakers",
-    "A voice that the model never heard",
+    "Unseen speakers",
     (
         _unheard("SVM", {"model": "svm-tuned", "reading": "statistics", "augment": ()}, "as in chapter 17"),
         _unheard(
@@ -377,7 +377,7 @@ SPEAKERS = Experiment(
         _unheard(
             "prosody, own scale",
             {"model": "across-speakers-prosody", "reading": "prosody", "augment": (), **_OWN},
-            "the same, on each speaker's own scale",
+            "the same, on each speaker's own mean and deviation",
         ),
         _unheard(
             "both, own scale",
@@ -444,7 +444,7 @@ SPEAKERS = Experiment(
         Row(
             KNOWN,
             {**NESTED, "model": "across-speakers-both", **_BOTH, **_OWN},
-            note="the same features and classifiers where the voice is known (stratified 5-fold)",
+            note="the same features and classifiers with seen speakers (stratified 5-fold)",
         ),
     ),
     reference="HMoE-SiMBA",
@@ -707,7 +707,7 @@ PARROT_PUBLISHED = {
 
 WHISPER = "openai/whisper-base"
 KNOWN_VOICE, NEW_VOICE = "known speakers", "new speaker"
-ALONE, OWN = "one recording at a time", "own scale"  # own scale: with the speaker's unlabelled recordings
+ALONE, OWN = "one recording at a time", "own scale"  # the second: with the speaker's unlabelled recordings
 _WHISPER = {"encoders": (WHISPER,), "reading": "embeddings", "layer": "all", "pooling": "mean+deviation", "augment": ()}
 _OURS = {"reading": "statistics+prosody", "augment": ()}
 _TAKEN = {

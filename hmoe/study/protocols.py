@@ -1,7 +1,7 @@
 """Who trains and who is tested. A protocol deals a corpus into splits; every split is checked for leaks.
 
 The seed chooses the partition too (seeds 0, 1, 2 are three different stratified 5-folds), so an interval over
-seeds counts the luck of the partition. Leave-one-speaker-out has one partition.
+seeds counts the noise of the partition. Leave-one-speaker-out has one partition.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ PROTOCOLS = {
         Protocol("stratified-5", "stratified 5-fold: every speaker and sentence is known", (), _stratified),
         Protocol("sentence-5", "5 folds of sentences: the words are new", ("sentence",), _by_sentence),
         Protocol("pair-5", "5 folds of pairs: what this speaker says in these words is new", (), _by_pair),
-        Protocol("speaker", "leave one speaker out: the voice is new", ("speaker",), _by_speaker, "speaker"),
+        Protocol("speaker", "leave one speaker out: the speaker is unseen", ("speaker",), _by_speaker, "speaker"),
         Protocol(
             "speaker-sentence", "speaker and sentence both held out", ("speaker", "sentence"), _by_both, "speaker"
         ),

@@ -54,7 +54,7 @@ class Trial:
         return None if self.device == "cpu" else self.device
 
     def randomness(self) -> int:
-        """The same for every row: rows of a table differ by their configuration, not by their luck."""
+        """The same for every row: rows of a table differ by their configuration, not by chance."""
         return stable_seed(self.dealt_by.training, self.seed, self.split.fold)
 
 

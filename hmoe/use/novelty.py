@@ -2,7 +2,7 @@
 
 The score is the Mahalanobis distance of a short description of the spectrum from the training utterances (Lee et al.,
 NeurIPS 2018, for the idea; Ledoit and Wolf 2004 for the covariance). Its limit is what 99 of 100 training utterances
-keep when their speaker is left out, so that a new voice alone is no reason to warn.
+keep when their speaker is left out, so that an unseen speaker alone is no reason to warn.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def unlike(samples: np.ndarray, known: Mapping[str, Any]) -> list[str]:
     score = float(_distances(known, described[None])[0] / known["limit"])
     if score <= 1:
         return []
-    kind = "another voice, language, room or sound"
+    kind = "another speaker, language, room or sound"
     if described[FLATNESS] > known["flat"] and described[LOUDNESS] < known["steady"]:
         kind = "noise, not speech"
     elif score > FAR:

@@ -173,9 +173,9 @@ def vacant(folder: str | Path) -> Path:
     """The folder, if a model may be written there: nothing is there, or an older model. ConfigError otherwise."""
     folder = Path(folder) if Path(folder).name else Path(folder).resolve()  # "." has no name
     if folder.is_dir():
-        strangers = sorted(set(os.listdir(folder)) - set(FILES))
-        if strangers:
-            raise ConfigError(folder, f"holds {strangers[0]!r}, which is no part of a model", "name another folder")
+        unknown = sorted(set(os.listdir(folder)) - set(FILES))
+        if unknown:
+            raise ConfigError(folder, f"holds {unknown[0]!r}, which is no part of a model", "name another folder")
     elif folder.exists():
         raise ConfigError(folder, "is a file", "name the folder to write, e.g. my-model")
     return folder

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from jinja2 import UndefinedError
 from records import write
 
 from hmoe.study.claims import Records
@@ -17,7 +17,7 @@ from hmoe.study.robustness import CONDITIONS
 from hmoe.study.store import Store
 from hmoe_book import build as book
 from hmoe_book import front_page as found
-from hmoe_book import pages
+from hmoe_book import pages, prose
 
 
 @pytest.fixture
@@ -36,16 +36,22 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_every_number_is_that_of_the_records(store: Store) -> None:
-    said = found.sentences(Records(store))
-    assert any("**74.0 [" in each and "(n = 5)" in each for each in said)
-    (unseen,) = (each for each in said if "**35.0 (20.0, 30.0, 40.0, 50.0)**" in each)
-    assert "(n = 4)" in unseen and "the first is 175 of 500" in unseen
+    page = found.page(Records(store))
+    assert f"# A paper claims {found.PAPER} %. We find 74.0 %, and 35.0 % for an unseen speaker\n" in page
+    assert "**Seen speakers: 74.0 [" in page and "**Unseen speaker: 35.0 (20.0, 30.0, 40.0, 50.0) %**" in page
+    known = found.facts(Records(store))
+    assert (known["unseen"]["right"], known["unseen"]["n"], known["unseen"]["guessed"]) == (175, 500, 83)
+    assert known["trainings"] == 3 * 5 * 2 + 5 + 5 + 4
+    write(store, "baselines", "HMoE-SiMBA", [70, 72, 74, 76, 78])  # what the protocols call nested selection
+    assert found.facts(Records(store))["trainings"] == 44
 
 
 def test_what_is_not_recorded_is_not_mentioned(store: Store) -> None:
-    said = " ".join(found.sentences(Records(store)))
-    for missing in ("frame-level", "linear", "nan", "gives away", "training step"):
-        assert missing not in said
+    known = found.facts(Records(store))
+    assert [name for name in ("svm", "leaks", "tried", "robust", "parts", "cost") if known[name] is not None] == []
+    page = found.page(Records(store))
+    for missing in ("nan", "None", "tuned SVM", "inflate", "removals", "training step"):
+        assert missing not in page
 
 
 def test_a_leak_is_worth_what_the_same_trials_without_it_lack(store: Store) -> None:
@@ -54,20 +60,28 @@ def test_a_leak_is_worth_what_the_same_trials_without_it_lack(store: Store) -> N
         "augmented after the split, clean copies": 62,
     }  # fmt: skip
     for name, mean in protocols.items():
-        assert not any("gives away" in each for each in found.sentences(Records(store)))
+        assert found.facts(Records(store))["leaks"] is None
         write(store, "protocols", f"HMoE-SiMBA, {name}", [mean + k for k in (-4, -2, 0, 2, 4)])
     write(store, "protocols", "SVM, augmented before the split, clean copies", [90, 91, 92, 93, 94])
-    (said,) = (each for each in found.sentences(Records(store)) if "gives away" in each)
-    assert "machine reaches 92.0 [" in said
-    worth = re.findall(r"([+−]\d+\.\d) [\[(]", said)
-    assert worth == ["+2.0", "+8.0", "+39.0"]  # 74 against 35
+    known = found.facts(Records(store))
+    leaks = known["leaks"]
+    assert (round(leaks["epoch"].mean, 1), round(leaks["copies"].mean, 1)) == (2.0, 8.0)
+    assert round(leaks["svm"].accuracy.mean) == 92
+    bars = {bar.label: (round(bar.left), round(bar.right)) for bar in found.waterfall(known)}
+    assert bars.pop("The paper's claim") == (0, 92) and bars.pop("The difference") == (74, 92)
+    assert list(bars.values()) == [(0, 74), (74, 76), (74, 82), (35, 74), (0, 35)]  # shortcuts do not add up
 
 
-def test_a_new_voice_given_frames_is_mentioned_once_recorded(store: Store) -> None:
+def test_frame_level_input_takes_the_place_of_averages_once_it_is_recorded(store: Store) -> None:
     write(store, "protocols", "HMoE-SiMBA (frames), new speaker", [30, 35, 40, 45])
-    (said,) = (each for each in found.sentences(Records(store)) if "unseen speaker the model" in each)
-    assert "frame-level input **37.5 (" in said
-    assert "on frames, a new voice 37.5" in found.page(Records(store))
+    assert "35.0 % for an unseen speaker" in found.page(Records(store))  # seen speakers are still to come
+    write(store, "protocols", "HMoE-SiMBA (frames), nested selection", [80] * 5)
+    write(store, "table2", "HMoE-SiMBA (frames)", [82] * 5)
+    known = found.facts(Records(store))
+    assert round(known["seen"].accuracy.mean) == 82 and known["unseen"]["row"].accuracy.mean == 37.5
+    # Two settings of the model: a reader is told that the pair is not of one.
+    assert not known["unseen"]["same"]
+    assert "with 80.0 [" in found.page(Records(store))
 
 
 def test_the_best_way_with_unseen_speakers_is_chosen_on_the_other_three(store: Store) -> None:
@@ -75,9 +89,9 @@ def test_the_best_way_with_unseen_speakers_is_chosen_on_the_other_three(store: S
     write(store, "speakers", "both, own scale", [50, 55, 40, 65])
     write(store, "speakers", "both, own scale, balanced", [70, 75, 80, 85])  # is told what nobody knows
     write(store, "speakers", "prosody", [90, 95])  # not all speakers
-    (said,) = (each for each in found.sentences(Records(store)) if "ways of chapter 20" in each)
+    tried = found.facts(Records(store))["tried"]
     # Without speaker 0 "both" is better, without any other "linear", or both are equal and "linear" stands first.
-    assert "of the 2 ways" in said and "(50.0, " in said and "55.0 (" not in said
+    assert tried["rows"] == 2 and list(tried["best"].parts.values())[0] == 50
 
 
 def test_two_folds_of_five_say_nothing(store: Store) -> None:
@@ -87,9 +101,9 @@ def test_two_folds_of_five_say_nothing(store: Store) -> None:
         write(store, "robustness", f"HMoE-SiMBA, {condition}", [70, 72])
     write(store, "table2", "HMoE-SiMBA (frames)", [70, 72])
     write(store, "protocols", "HMoE-SiMBA (frames), new speaker", [70, 72])
-    said = " ".join([*found.sentences(Records(store)), found.cite(Records(store))])
-    for each in ("removal", "disturb", "frame-level", "the sequence of frames"):
-        assert each not in said
+    known = found.facts(Records(store))
+    assert known["parts"] is None and known["robust"] is None
+    assert "frames" not in known["seen"].name + known["unseen"]["row"].name
 
 
 def test_conditions_that_cost_half_are_counted_for_every_model_that_was_heard_in_all(store: Store) -> None:
@@ -99,25 +113,19 @@ def test_conditions_that_cost_half_are_counted_for_every_model_that_was_heard_in
             mean = {"white": noisy, "pink": noisy / 2}.get(condition.split()[0], clean)
             spread = 9 if condition.startswith("pink") else 1  # half of 70 over chance is 43.3; fold by fold, ± spread
             write(store, "robustness", f"{model}, {condition}", [mean + spread * k for k in (-1, -0.5, 0, 0.5, 1)])
-    (said,) = (each for each in found.sentences(Records(store)) if "disturb" in each)
-    assert (
-        f"10 of {len(CONDITIONS) - 1} ways" in said
-        and "5 of them by more than chance explains (of the others: SVM 10)." in said
-    )
+    robust = found.facts(Records(store))["robust"]
+    assert robust == {"conditions": len(CONDITIONS) - 1, "lost": 10, "shown": 5, "others": {"SVM": 10}}
 
 
-def test_what_simba_is_worth_given_frames_is_said_once_both_rows_are_recorded(store: Store) -> None:
+def test_the_ablation_is_of_averages_until_that_of_frames_is_recorded(store: Store) -> None:
     for row in TABLE_3.rows:
         write(store, "table3", row.name, [70, 72, 74, 76, 78])
-
-    def said() -> str:
-        return next(each for each in found.sentences(Records(store)) if "whose removal" in each)
-
-    assert "0 cost more than chance explains, and none of the others more than" in said()
-    assert "frame-level" not in said()
-    write(store, "table3_frames", "Full model", [80, 82, 84, 86, 88])
-    write(store, "table3_frames", "w/o SiMBA", [70, 73, 74, 75, 78])
-    assert re.search(r"; with frame-level input SiMBA is worth \+10\.0 \[.*\] points\.", said())
+    parts = found.facts(Records(store))["parts"]
+    assert (parts["removed"], parts["costly"], parts["input"]) == (8, [], "averaged input")
+    for row in TABLE_3.rows:
+        write(store, "table3_frames", row.name, [70 if row.name == "w/o SiMBA" else 90] * 5)
+    parts = found.facts(Records(store))["parts"]
+    assert (parts["removed"], parts["costly"], parts["input"]) == (8, ["SiMBA"], "frame-level input")
 
 
 def test_a_reader_is_led_to_every_file_that_a_sentence_reads() -> None:
@@ -127,40 +135,31 @@ def test_a_reader_is_led_to_every_file_that_a_sentence_reads() -> None:
             return super().__getitem__(key)
 
     asked = {"speakers"}  # of which all rows are read
-    records = Watched(Store(pages.RECORDED, book.PROJECT / "results"))
-    found.sentences(records)
-    page = found.page(records)
+    page = found.page(Watched(Store(pages.RECORDED, book.PROJECT / "results")))
     assert asked <= set(found.READ)  # all of them, once everything is recorded
     for name in ("casia/" + name for name in asked):
         assert f"</results/{name}.csv>" in page
     assert "</results/bench/cost-length.csv>" in page
 
 
-def test_ten_sentences_each_of_one_thought() -> None:
-    """Of the project's own records: at most ten, none of them two, few enough numbers to be read."""
-    said = found.sentences(Records(Store(pages.RECORDED, book.PROJECT / "results")))
-    assert 5 <= len(said) <= 10
-    for each in said:
-        assert re.findall(r"[.!?](?=\s|$)", each) == ["."] and each.endswith(".")
-        assert each.count("[") <= 4 and len(each.split()) <= 65
-    assert sum(len(each.split()) for each in said) <= 460  # one screen, the figure apart
+def test_four_findings_each_of_one_sentence_and_the_same_in_the_readme() -> None:
+    """Of the project's own records."""
+    records = Records(Store(pages.RECORDED, book.PROJECT / "results"))
+    page, readme = found.page(records), found.readme(records)
+    findings = re.findall(r"^1\. \*\*.*$", readme, flags=re.MULTILINE)
+    assert len(findings) == 4 and all(each in page for each in findings)
+    for each in findings:
+        sentence = re.sub(r"\*\*.*?\*\*", "", each.removeprefix("1. "))
+        assert re.findall(r"[.!?](?=\s|$)", sentence) == ["."]
+        assert sentence.count("[") <= 4 and len(sentence.split()) <= 45
+    title = page.splitlines()[0].removeprefix("# ")
+    assert title in readme and title.count("%") == 3
 
 
-def test_what_to_cite_is_a_pair_of_seen_and_unseen_speakers(store: Store) -> None:
-    cited = found.cite(Records(store))
-    assert "**74.0 [" in cited and "**35.0 (20.0, 30.0, 40.0, 50.0) %**" in cited and cited.count("**") == 4
-    assert "commit 0123456789" in cited
+def test_a_template_that_asks_for_what_is_not_given_is_refused() -> None:
+    with pytest.raises(UndefinedError, match="bars"):
+        prose.page("waterfall", paper=92.2, chance=16.7)
 
 
 def test_an_empty_store_says_so(tmp_path: Path) -> None:
-    nothing = Store("casia", tmp_path)
-    assert "not recorded yet" in found.cite(Records(nothing))
-    assert "has been recorded yet" in found.page(Records(nothing))
-
-
-def test_the_figure_shows_each_row_that_is_recorded(store: Store) -> None:
-    page = found.page(Records(store))
-    label = re.search(r'aria-label="([^"]*)"', page)[1]
-    assert "voices known 74.0" in label and "a new voice 35.0" in label
-    assert "frames" not in label
-    assert np.isfinite([float(x) for x in re.findall(r"known (\d+\.\d)", label)]).all()
+    assert "has been recorded yet" in found.page(Records(Store("casia", tmp_path)))

@@ -1,0 +1,51 @@
+"""The page "Deviations and ambiguities": Q1, Q2 and so on, as `hmoe/data/deviations.yml` lists them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+import yaml
+
+from hmoe.base.files import DATA
+from hmoe.study import claims, report
+from hmoe.study.experiments import experiment
+
+
+@cache
+def entries() -> list[dict[str, Any]]:
+    """The rows of the page "Deviations and ambiguities", Q1 first."""
+    return yaml.safe_load((DATA / "deviations.yml").read_text(encoding="utf-8"))
+
+
+def page(records: claims.Records) -> str:
+    """A section for each of `entries`, with what is recorded of its effect."""
+    return "\n".join(_section(entry, records) for entry in entries())
+
+
+def _section(entry: dict[str, Any], records: claims.Records) -> str:
+    """Measured: of each experiment the accuracy of the first row, and how many points each other row has over it."""
+    shown: dict[str, list[report.RowReport]] = {}
+    for name, row in entry.get("effect", []):
+        if recorded := records.row(name, row):
+            shown.setdefault(name, []).append(recorded)
+    measured = []
+    for name, (first, *others) in shown.items():
+        measured.append(f"{experiment(name).title.rstrip('?')}: {first.name} {first.accuracy}")
+        measured += [f"{row.name} {report.worth(row, first).signed()} points" for row in others]
+    switches = [f"`{field}` = {_values(values)}" for field, values in entry.get("switches", {}).items()]
+    parts = {
+        "The problem": entry["problem"],
+        "By default": entry["default"],
+        "Alternatives": entry["alternatives"],
+        "Switches": "; ".join(switches),
+        "Measured": "; ".join(measured) or ("not recorded yet" if "effect" in entry else ""),
+    }
+    quotes = "\n>\n".join(f"> “{text}” ({where})" for where, text in entry["quotes"])
+    body = "\n\n".join(f"**{name}.** {text.rstrip('.')}." for name, text in parts.items() if text)
+    return f"({entry['id'].lower()})=\n## {entry['id']} · {entry['where']}\n\n{quotes}\n\n{body}\n"
+
+
+def _values(values: list[Any]) -> str:
+    return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in values)
