@@ -230,8 +230,8 @@ def waterfall(known: dict[str, Any]) -> list[Bar]:
     ]
     if leaks:
         for label, leak in (
-            ("Shortcut: epoch chosen on the test fold", leaks["epoch"]),
-            ("Shortcut: augmented copies of test utterances in training", leaks["copies"]),
+            ("Shortcut: epoch by the test fold", leaks["epoch"]),
+            ("Shortcut: copies of test utterances", leaks["copies"]),
         ):
             ends = sorted((ours.mean, min(100.0, ours.mean + leak.mean)))
             bars.append(Bar(label, *ends, leak.signed(), "gain" if leak.mean > 0 else "loss"))
@@ -259,7 +259,7 @@ def page(recorded: Records) -> str:
     drawn = prose.page("waterfall", bars=bars, paper=PAPER, chance=known["chance"]).replace("\n", "")
     caption = (
         "What was claimed and what was found on CASIA, in percent. Each shortcut is measured alone, on the same "
-        "utterances; they do not add up. Square brackets: 95 % interval. Dots: the four speakers left out."
+        "utterances; they do not add up. Copies are augmented ones, in training. Square brackets: 95 % interval. Dots: the four speakers left out."
     )
     figure = figures.directive("drawing", drawn, caption, provenance(known), "fig-found") if bars else ""
     read = ", ".join([f"results/{known['corpus']}/{name}.csv" for name in READ] + ["results/bench/cost-length.csv"])

@@ -221,7 +221,9 @@ class Box:
 
     def text(self) -> str:
         shape = "B × " + " × ".join(map(str, self.shape[1:])) if self.shape else ""
-        return "\n".join(line for line in (self.title, shape, f"{self.numbers:,} parameters" * bool(self.numbers)) if line)
+        return "\n".join(
+            line for line in (self.title, shape, f"{self.numbers:,} parameters" * bool(self.numbers)) if line
+        )
 
 
 def architecture(model: HMoESiMBA, x: Tensor, lengths: Tensor | None = None) -> Figure:

@@ -37,7 +37,9 @@ def store(tmp_path: Path) -> Store:
 
 def test_every_number_is_that_of_the_records(store: Store) -> None:
     page = found.page(Records(store))
-    assert f"# A paper claims {found.PAPER} %. We find 74.0 %, and 35.0 % for an unseen speaker\n" in page
+    assert f"# A paper claims {found.PAPER} %. We find 74.0 %, and 35.0 % for an unseen speaker\n" in page.replace(
+        "\xa0", " "
+    )
     assert "**Seen speakers: 74.0 [" in page and "**Unseen speaker: 35.0 (20.0, 30.0, 40.0, 50.0) %**" in page
     known = found.facts(Records(store))
     assert (known["unseen"]["right"], known["unseen"]["n"], known["unseen"]["guessed"]) == (175, 500, 83)
@@ -74,7 +76,7 @@ def test_a_leak_is_worth_what_the_same_trials_without_it_lack(store: Store) -> N
 
 def test_frame_level_input_takes_the_place_of_averages_once_it_is_recorded(store: Store) -> None:
     write(store, "protocols", "HMoE-SiMBA (frames), new speaker", [30, 35, 40, 45])
-    assert "35.0 % for an unseen speaker" in found.page(Records(store))  # seen speakers are still to come
+    assert "35.0\xa0% for an unseen speaker" in found.page(Records(store))  # seen speakers are still to come
     write(store, "protocols", "HMoE-SiMBA (frames), nested selection", [80] * 5)
     write(store, "table2", "HMoE-SiMBA (frames)", [82] * 5)
     known = found.facts(Records(store))
