@@ -46,7 +46,7 @@ NUMBER = re.compile(
     r"(?: \[[^\]<]*\]| \([−+-]?\d[\d.,]*\))?\s*(?:</p>)?)</td>"
 )
 """A cell of a table that holds a number: with its interval, or with the paper's number beside it."""
-INTERVAL = re.compile(r"(\d) \[([−+-]?\d[\d.]*), ([−+-]?\d[\d.]*)\]")
+INTERVAL = re.compile(r"(\d) \[(\u2007*[−+-]?\d[\d.]*), (\u2007*[−+-]?\d[\d.]*)\]")
 QUIET = ",".join(f"ignore:{message}" for message in figures.OF_THE_MACHINE)
 UNUSED = re.compile(r'<script src="[^"]*fontawesome/[^"]*"></script>|<link rel="preload"[^>]*fa-(brands|regular)[^>]*>')
 """1.6 MB a page: a script that draws the icons which the theme's font draws as well, and fonts that no page uses."""

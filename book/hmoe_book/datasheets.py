@@ -7,7 +7,9 @@ import pandas as pd
 from hmoe import corpora
 from hmoe.base.markdown import table
 from hmoe.corpora import synthetic
+from hmoe.corpora.casia import SHOWN
 from hmoe.use import card
+from hmoe_book import prose
 
 
 def casia() -> str:
@@ -17,12 +19,13 @@ def casia() -> str:
     seconds = manifest["seconds"]
     known = parts.assign(seconds=seconds.to_numpy())
     means = known.pivot_table("seconds", "speaker", "emotion", sort=False)[list(synthetic.EMOTIONS)]
-    counted = ", ".join(f"{known[name].nunique()} {name}s" for name in ("speaker", "emotion", "sentence"))
-    each = " or ".join(map(str, known.groupby(["speaker", "emotion"]).size().unique()))
-    return (
-        f"{len(known)} utterances: {counted}, {each} utterances of each speaker in each emotion; "
-        f"{seconds.sum() / 60:.0f} minutes in all, {seconds.min():.1f} to {seconds.max():.1f} s each. "
-        f"Mean length in seconds:\n\n{table(['speaker', *means.columns], _lines(means))}"
+    return prose.page(
+        "datasheet-casia",
+        utterances=len(known),
+        counted={name: known[name].nunique() for name in ("speaker", "emotion", "sentence")},
+        each=" or ".join(map(str, known.groupby(["speaker", "emotion"]).size().unique())),
+        seconds=seconds,
+        table=table(["speaker", *means.columns], _lines(means.rename(SHOWN))),
     )
 
 
@@ -30,12 +33,14 @@ def recipe() -> str:
     """Typical cues of each emotion of the synthetic corpus, and the spread of a single utterance about them."""
     cues = pd.DataFrame([*synthetic.TYPICAL.values(), synthetic.SPREAD], columns=synthetic.Cues._fields)
     cues.index = [*synthetic.TYPICAL, "*deviation of an utterance*"]
-    voices, emotions, sentences = len(synthetic.VOICES), len(synthetic.EMOTIONS), len(synthetic.sentences())
-    return (
-        f"{voices * emotions * sentences} utterances: {voices} voices, {emotions} emotions, {sentences} sentences; "
-        f"{100 * synthetic.CONFLICT:.0f} % of the cues are those of another emotion.\n\n"
-        f"{table(['emotion', *cues.columns], _lines(cues))}"
-    )
+    return prose.page(
+        "datasheet-synthetic",
+        counted={
+            "voices": len(synthetic.VOICES), "emotions": len(synthetic.EMOTIONS), "sentences": len(synthetic.sentences()),
+        },
+        conflict=synthetic.CONFLICT,
+        table=table(["emotion", *cues.columns], _lines(cues)),
+    )  # fmt: skip
 
 
 def others() -> str:

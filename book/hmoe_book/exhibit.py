@@ -18,10 +18,11 @@ from pandas.io.formats.style import Styler
 from hmoe.base.files import PROJECT
 from hmoe.base.stamp import commit, machine, now
 from hmoe.corpora import Corpus
+from hmoe.corpora.casia import SHOWN
 from hmoe.study import report
 from hmoe.study.experiments import Experiment
 from hmoe.study.report import RowReport
-from hmoe_book import figures
+from hmoe_book import figures, prose
 
 COLUMNS = 88
 """Of code on a page: what a window of 1,400 pixels shows whole."""
@@ -65,30 +66,60 @@ def note(corpus: Corpus) -> None:
 
 
 class Table(Styler):
-    """A table with a caption and where its numbers come from; in the book numbered, {numref}`name` leads to it."""
+    """A table with a caption and where its numbers come from; in the book numbered, {numref}`name` leads to it.
 
-    def __init__(self, data: pd.DataFrame, caption: str = "", record: str = "", name: str = "") -> None:
-        super().__init__(data)
-        self.said = caption, record, name
+    Of a `folded` one the book shows the caption, and the rest when it is asked for.
+    """
+
+    def __init__(
+        self, data: pd.DataFrame, caption: str = "", record: str = "", name: str = "", folded: bool = False
+    ) -> None:
+        super().__init__(aligned(data))
+        self.said, self.folded = (caption, record, name), folded
         for axis in ("index", "columns"):
             self.format_index(displayed, axis=axis)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return figures.framed("tabular", one_header(self.to_html()), *self.said) | {"text/plain": self.data.to_string()}
+        shown = figures.framed("tabular", one_header(self.to_html()), *self.said, folded=self.folded)
+        return shown | {"text/plain": self.data.to_string()}
 
 
-def idle(counts: pd.DataFrame, record: str, name: str) -> Table:
-    """The table of `probe.idle` at T = 1: which parameters one frame leaves without a gradient, and how many of all."""
-    counts = pd.concat([counts, counts.sum().to_frame("in all").T])
-    shown = counts.assign(share=counts["idle"] / counts["numbers"])[counts["idle"] > 0]
-    shown = shown.rename(columns={"numbers": "parameters"})
-    form = {"parameters": "{:,}", "idle": "{:,}", "share": "{:.0%}"}
-    return Table(shown, "Parameters that get no gradient from one frame.", record, name).format(form)
+NUMBERS = re.compile(r"[−+-]?\d+\.\d+(?: \[[−+-]?\d+\.\d+, [−+-]?\d+\.\d+\])?( \*)?")
+PAD = "\u2007"  # a space as wide as a digit
+
+
+def aligned(data: pd.DataFrame) -> pd.DataFrame:
+    """The same with the means and intervals of a column padded, so that decimal points stand one beneath the other."""
+    data = data.copy()
+    for k, column in enumerate(data.columns):
+        cells = data.iloc[:, k]
+        numbers = [each for each in cells if isinstance(each, str) and NUMBERS.fullmatch(each)]
+        if len(numbers) < 2 or not data.columns.is_unique:
+            continue
+        parts = [re.findall(r"[−+-]?\d+\.\d+", each) for each in numbers]
+        widths = [max(len(each[n]) for each in parts if len(each) > n) for n in range(max(map(len, parts)))]
+        data[column] = [_padded(each, widths) if each in numbers else each for each in cells]
+    return data
+
+
+def _padded(cell: str, widths: list[int]) -> str:
+    widths = iter(widths)
+    return re.sub(r"[−+-]?\d+\.\d+", lambda number: number[0].rjust(next(widths), PAD), cell)
+
+
+NAMES = {
+    "acc_": "", "f1": "F1", "both, own scale, voices known": "both, per-speaker normalisation, seen speakers",
+    "own scale": "per-speaker normalisation", **SHOWN,
+}  # fmt: skip
+"""What a reader sees in place of a name that the records use."""
 
 
 def displayed(label: object) -> object:
-    """A label as a reader knows it: "anger" of the column "acc_anger"."""
-    return label.removeprefix("acc_") if isinstance(label, str) else label
+    """A label as a reader knows it: "anger" of the column "acc_anger", S1 to S4 for the speakers of CASIA."""
+    if isinstance(label, str):
+        for name, said in NAMES.items():
+            label = said if label == name else label.replace(name, said) if name != "f1" else label
+    return label
 
 
 def one_header(table: str) -> str:
@@ -102,19 +133,26 @@ def one_header(table: str) -> str:
 
 
 def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "") -> Table:
-    """The table of an experiment: our accuracy, the paper's, the difference from the reference row, the verdict."""
+    """The table of an experiment, folded: our accuracy, the paper's, the points over the reference row, the verdict."""
     metrics = report.shown(row.trials for row in found)
     table = report.table(found, experiment).set_index("row").drop(columns=metrics)
+    judged = {row.name: row.judge("accuracy") for row in found if row.paper}
+    if any(row.paper for row in experiment.rows):
+        table["verdict"] = [prose.marked(judged[name]) if name in judged else "–" for name in table.index]
+        table["why"] = [judged[name].why if name in judged else "–" for name in table.index]
+    else:
+        table = table.drop(columns=["verdict", "paper"])
+    table.loc[table["trials"] == 0, "accuracy, 95 % interval"] = "not recorded"
     title = experiment.title.rstrip("?")
     tested = ""
     if experiment.reference:
         tested = (
-            f"; points over “{experiment.reference}” on the same utterances, and the smallest true difference that "
-            f"would have been seen in 80 of 100 repetitions"
+            f"; points over “{displayed(experiment.reference)}” on the same utterances, and the smallest true difference "
+            f"that would have been seen in 80 of 100 repetitions"
         )
     caption = f"{title}: accuracy in percent{tested}."
     form = {name: "{:.1f}" for name in ("paper", "detectable") if name in table}
-    return Table(table, caption, recorded(found, experiment), name).format(form, na_rep="–")
+    return Table(table, caption, recorded(found, experiment), name, folded=True).format(form, na_rep="–")
 
 
 def recorded(found: Sequence[RowReport], experiment: Experiment) -> str:

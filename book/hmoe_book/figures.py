@@ -196,17 +196,19 @@ def listen(sounds: Mapping[str, np.ndarray], rate: int) -> None:
     display({"text/html": page, "text/plain": f"sounds: {', '.join(sounds)}"}, raw=True)
 
 
-def framed(kind: str, drawing: str, caption: str, record: str, name: str) -> dict[str, str]:
+def framed(
+    kind: str, drawing: str, caption: str, record: str, name: str, folded: bool = False
+) -> dict[str, str]:  # fmt: skip
     """What a notebook shows of a drawing (SVG) or a table (HTML), and beside it what the book takes, as `directive`."""
     # Can be reached by keyboard, because on a narrow page it scrolls.
     box = f'<div class="hmoe-scroll" tabindex="0">{drawing}</div>'
     below = "".join(f"<p>{html.escape(line)}</p>" for line in (caption, record) if line)
     page = f'<figure class="hmoe-figure">{box}<figcaption>{below}</figcaption></figure>'
-    return {"text/html": page, "text/markdown": directive(kind, box, caption, record, name)}
+    return {"text/html": page, "text/markdown": directive(kind, box, caption, record, name, folded)}
 
 
-def directive(kind: str, drawing: str, caption: str, record: str, name: str) -> str:
+def directive(kind: str, drawing: str, caption: str, record: str, name: str, folded: bool = False) -> str:
     """MyST for `hmoe_book.sphinx_drawing`: a `drawing` is numbered as a figure, a `tabular` as a table; {numref}`name`
-    on any page leads to it."""
-    said = json.dumps({"caption": caption, "record": record}, ensure_ascii=False)
+    on any page leads to it. Of a `folded` one the drawing is shown when it is asked for."""
+    said = json.dumps({"caption": caption, "record": record} | ({"folded": True} if folded else {}), ensure_ascii=False)
     return f"::::{{{kind}}} {name}\n{said}\n{drawing}\n::::\n"

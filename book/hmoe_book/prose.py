@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -24,6 +25,12 @@ def minus(value: float) -> str:
     return f"{value:+.1f}".replace("-", "−")
 
 
+def listed(names: Iterable[str], last: str = "and") -> str:
+    """ "a", "a and b", "a, b and c"; "none" of none."""
+    *some, end = list(names) or ["none"]
+    return f"{', '.join(some)} {last} {end}" if some else end
+
+
 @cache
 def _pages() -> Environment:
     made = Environment(
@@ -34,8 +41,27 @@ def _pages() -> Environment:
         "mark": marked,
         "points": lambda difference: difference.signed(),
         "signed": minus,
+        "listed": listed,
     }
     return made
+
+
+class Said:
+    """Markdown that a notebook shows as its own text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def say(text: str, **values: Any) -> Said:
+    """A sentence of a chapter with its numbers: a template as `page` reads them, here given itself."""
+    return Said(_pages().from_string(text).render(values))
 
 
 def page(name: str, **values: Any) -> str:

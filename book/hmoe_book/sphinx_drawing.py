@@ -31,7 +31,7 @@ class Drawing(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         said, drawing = json.loads(self.content[0]), "\n".join(self.content[1:])
-        if (rows := drawing.count("<tr") - 1) > OPEN:
+        if (rows := drawing.count("<tr") - 1) > OPEN or said.get("folded"):
             drawing = f"<details><summary>Show the table: {rows} rows</summary>{drawing}</details>"
         classes = ["hmoe-figure", *(["full-width"] if wide(drawing) else [])]
         shown = self.kind("", nodes.raw("", drawing, format="html"), classes=classes)

@@ -14,6 +14,8 @@ from hmoe.corpora.labels import emotion
 from hmoe.corpora.table import Misfit, Utterance
 
 SPEAKERS = {name.lower(): name for name in ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang")}
+SHOWN = {name: f"S{k}" for k, name in enumerate(SPEAKERS.values(), 1)}
+"""The speakers as pages call them: their names stand in the folders of a copy, and have no place on a page."""
 
 
 def grammar(path: PurePath) -> Utterance:

@@ -22,12 +22,13 @@ from hmoe.study.store import Store
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: the paper's words and where they stand; the rest as `hmoe/data/claims.yml` explains it."""
+    """One claim: the paper's words and where they stand, and the same in a few; the rest as `hmoe/data/claims.yml` explains it."""
 
     id: str
     where: str
     words: str
     chapter: str
+    short: str = ""
     about: str = ""
     numbers: tuple = ()
     above: tuple = ()

@@ -17,6 +17,7 @@ from hmoe import corpora
 from hmoe.base.files import DATA, cache_dir
 from hmoe.base.markdown import table
 from hmoe.config import Config
+from hmoe.corpora.casia import SHOWN
 from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.study import report
 from hmoe.study.store import Store
@@ -150,7 +151,7 @@ def _folds(found: Mapping[str, Any]) -> str:
     if "speaker" not in found:
         return "How accuracy differs between speakers has not been measured for this configuration."
     header = ["speaker left out", "accuracy, %"]
-    return table(header, [(name, f"{value:.1f}") for name, value in found["speaker"]["folds"].items()])
+    return table(header, [(SHOWN.get(name, name), f"{value:.1f}") for name, value in found["speaker"]["folds"].items()])
 
 
 def _evaluation(about: Mapping[str, Any]) -> str:
