@@ -36,11 +36,13 @@ def recipe() -> str:
     return prose.page(
         "datasheet-synthetic",
         counted={
-            "voices": len(synthetic.VOICES), "emotions": len(synthetic.EMOTIONS), "sentences": len(synthetic.sentences()),
+            "voices": len(synthetic.VOICES),
+            "emotions": len(synthetic.EMOTIONS),
+            "sentences": len(synthetic.sentences()),
         },
         conflict=synthetic.CONFLICT,
         table=table(["emotion", *cues.columns], _lines(cues)),
-    )  # fmt: skip
+    )
 
 
 def others() -> str:

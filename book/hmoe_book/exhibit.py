@@ -147,8 +147,8 @@ def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "
     tested = ""
     if experiment.reference:
         tested = (
-            f"; points over “{displayed(experiment.reference)}” on the same utterances, and the smallest true difference "
-            f"that would have been seen in 80 of 100 repetitions"
+            f"; points over “{displayed(experiment.reference)}” on the same utterances, and the smallest true "
+            f"difference that would have been seen in 80 of 100 repetitions"
         )
     caption = f"{title}: accuracy in percent{tested}."
     form = {name: "{:.1f}" for name in ("paper", "detectable") if name in table}

@@ -22,7 +22,7 @@ from hmoe.study.store import Store
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: the paper's words and where they stand, and the same in a few; the rest as `hmoe/data/claims.yml` explains it."""
+    """One claim: the paper's words and where they stand, and in short; the rest as `hmoe/data/claims.yml` explains."""
 
     id: str
     where: str

@@ -60,8 +60,12 @@ def cells(page: str, name: str) -> list[list[str]]:
 def table_cells(html: str) -> list[list[str]]:
     lines = re.findall(r"<tr.*?</tr>", html, flags=re.DOTALL)
     found = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line, flags=re.DOTALL) for line in lines]
-    # An interval does not break: its spaces are such that keep together.
-    return [[unescape(re.sub(r"<[^>]*>", "", cell)).replace("\xa0", " ").strip() for cell in line] for line in found]
+
+    def read(cell: str) -> str:
+        """Without its tags; an interval that does not break and a number that is padded are as any other."""
+        return unescape(re.sub(r"<[^>]*>", "", cell)).replace("\xa0", " ").replace("\u2007", "").strip()
+
+    return [[read(cell) for cell in line] for line in found]
 
 
 TABLES = [  # of recorded accuracies, a line a row: the chapter, the name of the table, the experiment
@@ -120,12 +124,12 @@ def test_the_page_of_claims_shows_every_measurement(html: Path) -> None:
     page = (html / "book" / "claims.html").read_text(encoding="utf-8")
     records = claims.Records(Store(pages.RECORDED, RESULTS))
     for claim in claims.claims():
-        (section,) = re.findall(rf'<span id="claim-{claim.id.lower()}"></span>.*?</section>', page, flags=re.DOTALL)
+        (section,) = re.findall(rf'<details[^>]*id="claim-{claim.id.lower()}".*?</details>', page, flags=re.DOTALL)
         verdict, lines = claims.judged(claim, records)
         shown = table_cells(section)[1:]
         measured = [[each.what, each.paper, each.ours, each.detectable] for each in lines]
         assert shown == [[typeset(cell) for cell in line] for line in measured]
-        assert f"<strong>{verdict.word}</strong>" in section
+        assert f"<strong>{claim.id} {verdict.word}</strong>" in section and prose.marked(verdict) in section
 
 
 def typeset(text: str) -> str:
