@@ -91,6 +91,30 @@ def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
     return fig
 
 
+def grouped(found: Mapping[str, Mapping[str, Estimate]], xlabel: str) -> Figure:
+    """A line for each name, on it a colour for each series: a mean with its interval, or a dot for each speaker."""
+    series = list(dict.fromkeys(name for each in found.values() for name in each))
+    fig, ax = plt.subplots(figsize=(8, 1.3 + max(len(found), 1) * (0.12 + 0.17 * len(series))))
+    for y, each in enumerate(found.values()):
+        for name, estimate in each.items():
+            k = series.index(name)
+            at, colour = y + 0.8 * ((k + 0.5) / len(series) - 0.5), COLOURS[k % len(COLOURS)]
+            if estimate.parts:
+                ax.plot(list(estimate.parts.values()), [at] * len(estimate.parts), ".", color=colour, alpha=0.6)
+            else:
+                ax.hlines(at, estimate.low, estimate.high, color=colour, linewidth=5, alpha=0.45)
+            ax.plot(estimate.mean, at, "o", color=colour, markersize=6)
+    for k, name in enumerate(series):
+        ax.plot([], [], "o", color=COLOURS[k % len(COLOURS)], label=name)
+    ax.axvline(0, color=INK, linewidth=1)
+    ax.set_yticks(range(len(found)), list(found))
+    ax.set(ylim=(max(len(found), 1) - 0.5, -0.5), xlabel=xlabel)
+    ax.grid(axis="y", visible=False)
+    if series:
+        fig.legend(loc="outside lower center", ncols=min(len(series), 4))
+    return fig
+
+
 def losses(differences: Sequence[Difference]) -> Figure:
     """How many points each removal costs, with intervals, and the paper's numbers; at zero it costs nothing."""
     fig, ax = plt.subplots(figsize=(8, 1.2 + 0.34 * len(differences)))
