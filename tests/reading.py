@@ -95,6 +95,7 @@ def check(path: str, context: BrowserContext, html: Path, site: str) -> None:
     assert page.evaluate(CUT) == []
     page.evaluate("document.querySelectorAll('main details').forEach(details => details.open = false)")
     assert page.evaluate("document.documentElement.scrollHeight") < TALLEST
+    assert page.evaluate(STUCK) == []
     assert violations(page) == {}
     page.close()
 
@@ -142,6 +143,19 @@ CUT = """() => [...document.querySelectorAll("main pre, main table")]
     .map(e => e.tagName === "PRE" ? e : e.closest(".hmoe-scroll, .pst-scrollable-table-container, .output") ?? e)
     .filter(box => box.clientWidth > 0 && box.scrollWidth > box.clientWidth + 1)
     .map(box => box.scrollWidth + " > " + box.clientWidth + ": " + box.innerText.slice(0, 100))"""
+
+# Sliders that move nothing: at any time one frame of a figure is seen, and another place shows another.
+STUCK = """() => [...document.querySelectorAll(".hmoe-slider")].flatMap(box => {
+    const seen = () => [...box.querySelectorAll(".hmoe-frame")].filter(frame => frame.checkVisibility());
+    return [...box.querySelectorAll("input")].filter(knob => {
+        const [before, said] = [seen(), knob.nextElementSibling.textContent];
+        knob.value = knob.value === knob.max ? 0 : knob.max;
+        knob.dispatchEvent(new Event("input"));
+        const after = seen();
+        return before.length !== 1 || after.length !== 1 || before[0].innerHTML === after[0].innerHTML
+            || knob.nextElementSibling.textContent === said;
+    }).map(knob => knob.parentElement.textContent);
+})"""
 
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 

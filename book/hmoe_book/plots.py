@@ -122,6 +122,14 @@ def losses(differences: Sequence[Difference]) -> Figure:
     intervals(ax, [each.lower for each in differences], points, paper)
     ax.axvline(0, color=INK, linewidth=1)
     ax.set_xlabel("points lost")
+    # An interval of few runs may be wider than all there is to see: it runs out of the picture, with an arrow.
+    reach = max(5.0, 2.5 * np.abs(np.nan_to_num([[each.mean for each in points], paper])).max(initial=0))
+    low, high = ax.get_xlim()
+    ax.set_xlim(max(low, -reach), min(high, reach))
+    for y, each in enumerate(points):
+        for end, edge, arrow in ((each.low, -reach, "<"), (each.high, reach, ">")):
+            if abs(end) > reach:
+                ax.plot(edge, y, arrow, color=COLOURS[0], clip_on=False)
     return fig
 
 
@@ -219,7 +227,7 @@ def diagram(
         margin = 14 / 72 * (np.ptp(ax.get_xlim()) / size[0])  # 7 points to each side
         width, height = max(each.width for each in extents) + margin, (len(rows) + 0.5) * line
         corner, style = (x - width / 2, y - height / 2), f"round,pad=0,rounding_size={0.25 * line}"
-        boxes[name] = ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, **look))
+        boxes[name] = ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, clip_on=False, **look))
     for start, end, *label in edges:
         (a, b), (c, d) = nodes[start][:2], nodes[end][:2]
         look = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import reading
+from playwright.sync_api import Browser
 
 from hmoe_book import figures
 
@@ -111,7 +113,7 @@ def test_showing_closes_the_figure_and_needs_a_description(capsys: pytest.Captur
     assert "empty axes" in capsys.readouterr().out
 
 
-def test_a_slider_draws_every_combination_and_shows_one_of_them() -> None:
+def test_a_slider_draws_every_combination_and_shows_one_of_them(browser: Browser) -> None:
     def draw(slope: int, height: float) -> tuple[plt.Figure, str]:
         fig, ax = plt.subplots(figsize=(2, 1 + height / 100))
         ax.plot([0, slope], [0, height])
@@ -125,6 +127,12 @@ def test_a_slider_draws_every_combination_and_shows_one_of_them() -> None:
     assert [alt for _, alt in frames] == [f"slope {s}, height {h}" for s in (1, 2, 3) for h in (0.5, 1.5)]
     assert [alt for hidden, alt in frames if not hidden] == ["slope 3, height 0.5"]
     assert re.findall(r'max="(\d)" value="(\d)"', shown[0]) == [("2", "2"), ("1", "0")]
+    page = browser.new_page()
+    page.set_content(shown[0])
+    assert page.evaluate(reading.STUCK) == []
+    page.set_content(re.sub(r'oninput="[^"]*"', "", shown[0], count=1))
+    assert len(page.evaluate(reading.STUCK)) == 1  # the slider that was cut off; the other still moves
+    page.close()
     names = re.findall(r'\bid="([^"]+)"', shown[0])
     assert len(names) == len(set(names))
     assert not plt.get_fignums()

@@ -73,7 +73,7 @@ def test_the_numbers_in_the_architecture_are_those_of_the_model(changes: dict) -
     model = HMoESiMBA(Config(**SMALL, **changes), 6)
     fig = plots.architecture(model, torch.randn(2, 9 if changes.get("reading") == "frames" else 1, 260))
     text = "\n".join(each.get_text() for each in fig.axes[0].texts)
-    shown = sum(int(number.replace(",", "")) for number in re.findall(r"([\d,]+) numbers", text))
+    shown = sum(int(number.replace(",", "")) for number in re.findall(r"([\d,]+) parameters", text))
     assert shown == count_parameters(model)
     assert all(plots.NAMES[name] in text for name in model.config.experts)
 
@@ -147,3 +147,29 @@ def test_only_the_synthetic_corpus_is_said_to_mean_nothing(
     assert "means nothing about emotion" in capsys.readouterr().out
     exhibit.note(tiny_corpus)
     assert "means nothing" not in capsys.readouterr().out
+
+
+def test_an_interval_of_few_runs_does_not_stretch_the_axis_for_all() -> None:
+    estimates = {
+        "w/o a": Estimate(1.0, -0.5, 2.5, 15),
+        "w/o b": Estimate(2.0, -168, 172, 2),
+        "w/o c": Estimate(*[np.nan] * 3, 0),
+    }
+    lost = [report.Difference("accuracy", "full", name, each, 3.0, 1.0) for name, each in estimates.items()]
+    ax = plots.losses(lost).axes[0]
+    low, high = ax.get_xlim()
+    assert -10 < low < -0.5 and 3.0 < high < 10
+    arrows = {
+        line.get_marker(): line.get_ydata()
+        for line in ax.lines
+        if line.get_marker() in "<>" and len(line.get_xdata()) == 1
+    }
+    assert {marker: list(ys) for marker, ys in arrows.items()} == {"<": [1], ">": [1]}
+
+
+def test_a_diagram_has_its_texts_and_an_arrow_for_each_edge() -> None:
+    nodes = {"a": (0, 0, "from\nhere"), "b": (2, 0, "×"), "c": (4, 1, "to")}
+    ax = plots.diagram(nodes, [("a", "b"), ("b", "c", "what flows")], (4, 2)).axes[0]
+    texts = [each.get_text() for each in ax.texts]
+    assert {"from", "here", "×", "to", "what flows"} <= set(texts)
+    assert sum(getattr(each, "arrow_patch", None) is not None for each in ax.texts) == 2
