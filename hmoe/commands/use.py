@@ -34,10 +34,15 @@ def train_command(
     corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full", device: Device = "cpu",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0, changes: Changes = None,
     name: Called = None, results: Results = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Read the frames of this pre-trained encoder, e.g. openai/whisper-base.")
+    ] = None,
 ) -> None:  # fmt: skip
     """Train HMoE-SiMBA on a whole corpus and save it for `hmoe predict`. Taken up where it was cut off.
 
     Its card shows what `hmoe run` has recorded of the same configuration and corpus: `--name` and `--results` as there.
+    With `--encoder` it reads frames of the encoder's middle layer (or of another: `--set layer=1`) in place of our
+    features; `--set "modalities=[mfcc, mel, chroma]"` keeps ours beside them.
 
     Example: `hmoe train my-model --corpus casia --root /data/casia --set reading=frames`
     """
@@ -49,17 +54,22 @@ def train_command(
     from hmoe.inputs.batches import Inputs
     from hmoe.readings import READINGS
     from hmoe.study import grid, profiles, protocols
-    from hmoe.study.experiments import Row
+    from hmoe.study.experiments import ENCODED, Row
     from hmoe.train import fit
     from hmoe.use.pretrained import Pretrained, facts, vacant
 
     chosen = profiles.profile(profile)
-    config = chosen.config(Row("HMoE-SiMBA"), **overrides(changes))
+    read = {}
+    if encoder is not None:
+        from hmoe.parrot import encoders
+
+        read = {**ENCODED, "encoders": (encoder,), "layer": encoders.load(encoder).depth // 2}
+    config = chosen.config(Row("HMoE-SiMBA", read), **overrides(changes))
     experts.check(config)
     if config.model != "hmoe-simba" or config.selection == "test":
         raise ConfigError("--set", "a model for `hmoe predict` is HMoE-SiMBA, and nothing tests it", "use `hmoe run`")
     reading = READINGS[config.reading]
-    if config.by_speaker or config.encoders or reading.prosody or "embeddings" in reading.blocks:
+    if config.by_speaker or reading.prosody or "embeddings" in reading.blocks or (config.encoders and not encoder):
         raise ConfigError("--set", "`hmoe predict` hears one recording at a time, and its spectrum", "use `hmoe run`")
     output = vacant(output)
     probe = output.with_name(f".{output.name}.tmp")  # what cannot be written is told now, not after training

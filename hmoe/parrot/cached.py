@@ -30,6 +30,7 @@ from hmoe.readings import READINGS
 from hmoe.train import one_thread
 
 HMOE = "hmoe-simba"  # no frozen encoder: its branch is trained with the rest, on the pooled features
+KEPT = np.float16  # of frames, on disk
 MOMENTS = {"mean": 1, "mean+deviation": 2}  # what `config.pooling` keeps of a layer
 
 
@@ -61,8 +62,7 @@ class Embeddings:
         found = [self.thinned[i].astype(np.float32) for i in index]
         if self.bank is None:
             return found
-        ours = self.bank.frames(index, copy, stride)  # one more or less, by the rounding of two hops
-        return [np.hstack([a[: len(b)], b[: len(a)]]) for a, b in zip(ours, found, strict=True)]
+        return [side_by_side(*both) for both in zip(self.bank.frames(index, copy, stride), found, strict=True)]
 
     def lengths(self, index: np.ndarray, copy: np.ndarray, stride: int = 1) -> np.ndarray:
         found = np.array([len(self.thinned[i]) for i in index])
@@ -73,6 +73,11 @@ class Embeddings:
         parts = [self.table.tobytes(), *(one.tobytes() for one in self.thinned)]
         parts += [self.bank.digest(config).encode()] if self.bank else []
         return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
+
+
+def side_by_side(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(T, D) and (T', D') -> the shorter of both, D + D': the hops are rounded apart, by one frame at most."""
+    return np.hstack([ours[: len(theirs)], theirs[: len(ours)]])
 
 
 def widths(config: Config) -> list[int]:
@@ -133,6 +138,25 @@ def _pooled(corpus: Corpus, name: str, config: Config, workers: int | None, prog
 
 def _frames(corpus: Corpus, name: str, config: Config, workers: int | None, progress: bool) -> list[np.ndarray]:
     """n arrays (T, D) of one layer, as many frames a second as `config.frame_stride` leaves of ours."""
+    layer, stride = _thinned(name, config)
+    path = _folder(corpus, name) / f"layer-{layer:02d}.frames-{stride}.npy"
+    if not banks.intact(path):
+        found = list(_passed(corpus, name, layer, stride, workers, progress))
+        banks.save(path, np.concatenate(found).astype(KEPT), lengths=[len(one) for one in found])
+    ends = np.cumsum(json.loads(banks.sidecar(path).read_text())["lengths"])
+    return np.split(np.load(path, mmap_mode="r").view(np.ndarray), ends[:-1])
+
+
+def of_recording(samples: np.ndarray, name: str, config: Config) -> np.ndarray:
+    """(T, D) float32 of one recording at 16 kHz, bit by bit what `build` keeps of an utterance. AudioError."""
+    layer, stride = _thinned(name, config)
+    with one_thread():
+        frames = encoders.load(name)(samples, encoders.RATE, layer).frames
+    return features.thin(frames, stride).astype(KEPT).astype(np.float32)
+
+
+def _thinned(name: str, config: Config) -> tuple[int, int]:
+    """Which layer of an encoder is read, and how many of its frames make one of `config.frame_stride` of ours."""
     if name == HMOE or config.layer == "all" or isinstance(config.layer, tuple):
         remedy = "--set layer=4, and an encoder"
         raise ConfigError("reading 'frames'", f"got {name!r}, layer {config.layer!r}", remedy)
@@ -141,12 +165,7 @@ def _frames(corpus: Corpus, name: str, config: Config, workers: int | None, prog
     if stride < 1 or stride % 1:
         what = f"{config.frame_stride} frames of ours are {stride:g} of {name!r}"
         raise ConfigError("config field 'frame_stride'", what, "choose one that makes a whole number")
-    path = _folder(corpus, name) / f"layer-{encoder.layer(config.layer):02d}.frames-{stride:g}.npy"
-    if not banks.intact(path):
-        found = list(_passed(corpus, name, encoder.layer(config.layer), int(stride), workers, progress))
-        banks.save(path, np.concatenate(found).astype(np.float16), lengths=[len(one) for one in found])
-    ends = np.cumsum(json.loads(banks.sidecar(path).read_text())["lengths"])
-    return np.split(np.load(path, mmap_mode="r").view(np.ndarray), ends[:-1])
+    return encoder.layer(config.layer), int(stride)
 
 
 def _folder(corpus: Corpus, name: str) -> Path:

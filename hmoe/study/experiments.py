@@ -775,6 +775,8 @@ PARROT_FULL = Experiment(
     reference="Whisper + Mamba, PARROT",
 )
 
+# An encoder hears no augmented copies; its frames stand in the place of ours.
+ENCODED = {**FRAMES, "augment": (), "modalities": ()}
 _HEARD = {**FRAMES, "encoders": (WHISPER,), "augment": ()}
 
 ENCODER_FRAMES = Experiment(

@@ -107,7 +107,7 @@ def body(config: Config, emotions: Sequence[str], about: Mapping[str, Any], para
         experts=", ".join(config.experts),
         emotions=", ".join(emotions),
         parameters=f"{parameters:,}".replace(",", " "),
-        reading=config.reading,
+        reading=_read(config, about),
         key=config.key(),
         changes=changes or "the default reading of the paper",
         made=f"Trained at commit {about['commit']}, {about['date'][:10]}." if "commit" in about else "",
@@ -134,6 +134,15 @@ def page(store: Store) -> str:
     }
     parameters = count_parameters(HMoESiMBA(config, len(emotions)))
     return f"> {note(about, emotions)}\n\n{body(config, emotions, about, parameters)}"
+
+
+def _read(config: Config, about: Mapping[str, Any]) -> str:
+    """What a token of the input is."""
+    if "encoder" not in about:
+        return f"Reading `{config.reading}`"
+    encoder, ours = about["encoder"], f", beside {', '.join(config.modalities)}" if config.modalities else ""
+    which = f"layer {encoder['layer']} of the frozen encoder `{encoder['name']}` ({encoder['identity']})"
+    return f"Reads frames of {which}{ours}"
 
 
 def _called(about: Mapping[str, Any]) -> str:

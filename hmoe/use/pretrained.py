@@ -31,6 +31,7 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
 from hmoe.inputs.bank import CORPUS_RATE, heard
 from hmoe.model import HMoESiMBA, count_parameters
+from hmoe.parrot import cached, encoders
 from hmoe.readings import READINGS
 from hmoe.study.store import Store
 from hmoe.use import card, likeness, novelty
@@ -65,7 +66,7 @@ class Pretrained(
     """A trained HMoE-SiMBA with what is needed to use it; `about` is what `facts` collects."""
 
     def __init__(self, configuration: Config, emotions: list[str], about: dict[str, Any]) -> None:
-        super().__init__(configuration, len(emotions))
+        super().__init__(configuration, len(emotions), about.get("encoder", {}).get("width", 0))
         self.emotions, self.about = tuple(emotions), about
 
     @property
@@ -123,7 +124,7 @@ class Pretrained(
         path = "standard input" if isinstance(recording, bytes) else str(recording)
         found = audio.decode(recording, CORPUS_RATE)  # and no more of it than a corpus has
         samples = found.samples
-        x = self._input(heard(samples, self.config), path)
+        x = self._input(samples, path)
         with torch.no_grad():
             parts = self.parts(x)
         p = parts["logits"].softmax(-1)[0].tolist()
@@ -137,18 +138,30 @@ class Pretrained(
             + novelty.unlike(samples, self.about.get("novelty", {})),
         )
 
-    def _input(self, frames: np.ndarray, path: str) -> torch.Tensor:
-        """(T, D) -> (1, T', D') in the model's reading."""
+    def _input(self, samples: np.ndarray, path: str) -> torch.Tensor:
+        """(S,) samples -> (1, T', D') in the model's reading."""
+        if self.config.encoders and not self.config.modalities:
+            return torch.from_numpy(self._encoded(samples))[None]
+        frames = heard(samples, self.config)
         if not np.isfinite(frames).all():
             raise AudioError(path, "features that are not finite", "check the recording")
         block, *_ = READINGS[self.config.reading].blocks
         if block == "frames":
             frames = features.thin(frames, self.config.frame_stride)
+            if self.config.encoders:
+                frames = cached.side_by_side(frames, self._encoded(samples))
         elif block == "statistics":
             frames = features.statistics(frames)[None]
         else:
             frames = features.pool(frames)[None]
         return torch.from_numpy(frames)[None]
+
+    def _encoded(self, samples: np.ndarray) -> np.ndarray:
+        """(T', D) of the encoder. ConfigError where it is not the one of training."""
+        (name,), wanted = self.config.encoders, self.about["encoder"]["identity"]
+        if (found := encoders.load(name).identity) != wanted:
+            raise ConfigError(f"encoder {name!r}", f"is {found}, trained on {wanted}", "give the same weights")
+        return cached.of_recording(samples, name, self.config)
 
 
 def facts(corpus: Corpus, config: Config, records: Iterable[Store]) -> dict[str, Any]:
@@ -164,9 +177,16 @@ def facts(corpus: Corpus, config: Config, records: Iterable[Store]) -> dict[str,
         "ranges": likeness.ranges(corpus.table["path"]),
         "novelty": novelty.of(corpus),
         "measured": card.measured(records, config),
+        **({"encoder": _encoder(config)} if config.encoders else {}),
         "commit": stamp.commit(),
         "date": stamp.now(),
     }
+
+
+def _encoder(config: Config) -> dict[str, Any]:
+    (name,) = config.encoders
+    encoder, width = encoders.load(name), cached.beside(config)
+    return {"name": name, "identity": encoder.identity, "layer": encoder.layer(config.layer), "width": width}
 
 
 def vacant(folder: str | Path) -> Path:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 import transformers
+from command import call, refused
 from safetensors.torch import load_file, save_file
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -23,6 +25,7 @@ from hmoe.study.experiments import Experiment, Row
 from hmoe.study.profiles import PROFILES
 from hmoe.study.store import Store
 from hmoe.train import predict
+from hmoe.use.pretrained import Pretrained
 
 RATE = 16_000
 VOICE = (0.3 * np.sin(2 * np.pi * 200 * np.arange(RATE) / RATE)).astype(np.float32)
@@ -200,3 +203,31 @@ def test_a_trial_on_a_layer_is_recorded_like_any_other(named: str, tiny_corpus: 
     row = Row("SVM", {"model": "svm-scaled", **EMBEDDED, "encoders": (named,), "layer": 2})
     wanted = grid.trials([Experiment("encoders", "", (row,))], tiny_corpus, PROFILES["full"], seeds=[0])
     assert grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False) == 5
+
+
+@pytest.mark.parametrize(("modalities", "width"), [((), 16), (("mfcc", "mel", "chroma"), 276)], ids=["alone", "beside"])
+def test_a_model_on_an_encoders_frames_judges_a_recording_as_it_was_trained(
+    named: str, tiny_corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str], modalities: tuple, width: int
+) -> None:
+    table = tiny_corpus.table
+    table[["path", "speaker", "emotion", "sentence"]].to_csv(tmp_path / "tiny.csv", index=False)
+    small = [part for name, value in tiny.SMALL.items() for part in ("--set", f"{name}={value}")]
+    given = ("-c", "csv", "-r", tmp_path / "tiny.csv", *small, "--set", "epochs=1", "--set", "frame_stride=8")
+    given += ("--set", f"modalities={list(modalities)}", "--set", "augment=[]")
+    assert call(capsys, "train", tmp_path / "model", *given, "--encoder", named)[0] == 0
+    model = Pretrained.load(tmp_path / "model")
+    assert (model.about["encoder"]["layer"], len(model.standardise.columns)) == (2, width)  # the middle of 0 to 3
+    inputs = Inputs.of(cached.build(tiny_corpus, model.config, 1, progress=False), model.config)
+    wanted = predict(model, inputs, np.array([3])).softmax(-1)[0]
+    found = torch.tensor(list(model.judge(table["path"].iloc[3]).probabilities.values()))
+    assert torch.allclose(found, wanted, atol=1e-6)
+    assert model.about["encoder"]["identity"] in (tmp_path / "model" / "README.md").read_text()
+    model.about["encoder"]["identity"] = "another"
+    with pytest.raises(ConfigError) as error:
+        model.judge(table["path"].iloc[3])
+    assert named in error.value.where
+
+
+def test_an_encoder_is_given_by_its_option(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "hears one recording" in refused(capsys, "train", tmp_path / "model", "--set", "encoders=[mamba-0]", "--set",
+                                            "reading=frames", "--set", "augment=[]")  # fmt: skip
