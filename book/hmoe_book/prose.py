@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -61,7 +62,9 @@ class Said:
 
 def say(text: str, **values: Any) -> Said:
     """A sentence of a chapter with its numbers: a template as `page` reads them, here given itself."""
-    return Said(_pages().from_string(text).render(values))
+    # The end of a line of text is a space, whatever the line ends with; that of a line which is one tag is nothing.
+    kept = re.sub(r"(?m)^(?!\s*\{%[^%]*%\}$)(.*%\})$", r"\1 ", text)
+    return Said(_pages().from_string(kept).render(values))
 
 
 def page(name: str, **values: Any) -> str:
