@@ -107,6 +107,15 @@ def _padded(cell: str, widths: list[int]) -> str:
     return re.sub(r"[−+-]?\d+\.\d+", lambda number: number[0].rjust(next(widths), PAD), cell)
 
 
+def idle(counts: pd.DataFrame, record: str, name: str) -> Table:
+    """The table of `probe.idle` at T = 1: which parameters one frame leaves without a gradient, and how many of all."""
+    counts = pd.concat([counts, counts.sum().to_frame("in all").T])
+    shown = counts.assign(share=counts["idle"] / counts["numbers"])[counts["idle"] > 0]
+    shown = shown.rename(columns={"numbers": "parameters"})
+    form = {"parameters": "{:,}", "idle": "{:,}", "share": "{:.0%}"}
+    return Table(shown, "Parameters that get no gradient from one frame.", record, name).format(form)
+
+
 NAMES = {
     "acc_": "", "f1": "F1", "both, own scale, voices known": "both, per-speaker normalisation, seen speakers",
     "own scale": "per-speaker normalisation", **SHOWN,

@@ -75,3 +75,10 @@ def test_a_commit_of_digits_alone_is_a_commit(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "scan.csv").write_text("commit,date,machine\n0362404806,2026-11-27T23:53Z,a CPU\n")
     assert "commit 0362404806," in costs.measured("scan")[1]
+
+
+def test_idle_parameters_are_listed_with_their_sum() -> None:
+    counts = pd.DataFrame({"numbers": [4000, 10], "idle": [1000, 0]}, index=["A", "b"])
+    html = exhibit.idle(counts, "", "")._repr_mimebundle_()["text/html"]
+    rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in html.split("</tr>")[1:3]]
+    assert rows == [["A", "4,000", "1,000", "25%"], ["in all", "4,010", "1,000", "25%"]]
