@@ -68,7 +68,10 @@ class HMoESiMBA(nn.Module):
         self.config = config
         kept, D = kept_columns(config, beside)
         self.standardise = Standardise(D, kept)
-        self.widths = [config.dims[name] for name in config.dims if name in config.modalities]
+        widths = [config.dims[name] for name in config.dims if name in config.modalities]
+        self.modalities = len(widths)
+        owner = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths, dtype=torch.long))
+        self.register_buffer("owner", owner, persistent=False)  # the modality of each column
         d_pooled = len(kept)
         self.token = READINGS[config.reading].token
         d_token = 1 if self.token == "column" else d_pooled
@@ -83,8 +86,7 @@ class HMoESiMBA(nn.Module):
         if self.token == "column":
             return x.transpose(1, 2)  # (B, D, 1): 260 tokens of one channel
         if self.token == "modality":  # (B, M, D): a token a modality, zero where the others stand
-            each = torch.arange(len(self.widths), device=x.device)
-            return x * (each.repeat_interleave(torch.tensor(self.widths, device=x.device)) == each[:, None])
+            return x * (self.owner == torch.arange(self.modalities, device=x.device)[:, None])
         return x
 
     def parts(self, x: Tensor, lengths: Tensor | None = None, routing: Tensor | None = None) -> dict[str, Tensor]:

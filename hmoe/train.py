@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from hmoe.base.errors import TrainingError
 from hmoe.base.files import atomic_write
+from hmoe.base.recorded import Recorded
 from hmoe.base.seeds import stable_seed
 from hmoe.config import Config
 from hmoe.mamba import decayed
@@ -35,7 +36,10 @@ FUSED = ("cpu", "cuda")  # where PyTorch has the optimiser's step as one kernel
 
 
 class Batches(Protocol):
-    """What a model is trained on, as `hmoe.inputs.batches` gives it; `rows` count in the table of the corpus."""
+    """What a model is trained on, as `hmoe.inputs.batches` gives it; `rows` count in the table of the corpus.
+
+    Inputs that are `held` on the device have `gather(rows, copies, T)` too, `batch` by indices that are tensors there.
+    """
 
     device: str
 
@@ -74,11 +78,13 @@ def fit(
     seed: int,
     checkpoint: Path | None = None,
     progress: bool = False,
+    graphs: bool = False,
 ) -> tuple[nn.Module, Run]:
     """Train on the rows `train`; the rows `held_out` choose the epoch, or None: the last one is kept (Q7).
 
     `build()` makes the untrained model; `labels` (n,) are class indices of the whole table. Where `checkpoint`
-    is given, the state is written there every 10 epochs and taken up again from there.
+    is given, the state is written there every 10 epochs and taken up again from there. `graphs` records each step as a
+    CUDA graph (`hmoe.base.recorded`), which needs inputs that are held on the device.
     Raises `TrainingError` as soon as the loss of an epoch is not finite or the device is out of memory, and for labels
     to be smoothed where a model has a loss of its own.
     """
@@ -90,7 +96,11 @@ def fit(
         model.standardise.fit(*inputs.moments(train))
     optimizer_class = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     fused = torch.device(inputs.device).type in FUSED
-    optimizer = optimizer_class(decayed(model, config.weight_decay), lr=config.lr, betas=config.betas, fused=fused)
+    options = {"lr": config.lr, "betas": config.betas, "fused": fused}
+    if graphs and torch.device(inputs.device).type == "cuda":  # a recorded step finds its learning rate on the device
+        options |= {"lr": torch.tensor(config.lr, device=inputs.device), "capturable": True}
+    optimizer = optimizer_class(decayed(model, config.weight_decay), **options)
+    recorded = Recorded(inputs.device) if graphs else None
     targets = torch.from_numpy(labels).to(inputs.device)
     run = Run()
     if checkpoint is not None:
@@ -99,10 +109,11 @@ def fit(
 
     epochs = range(run.epoch, config.epochs)
     for epoch in tqdm(epochs, initial=run.epoch, total=config.epochs, unit="epoch", disable=not progress):
+        lr = config.lr * config.lr_decay ** (epoch // config.lr_decay_every)
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * config.lr_decay ** (epoch // config.lr_decay_every)
+            group["lr"] = group["lr"].fill_(lr) if isinstance(group["lr"], Tensor) else lr
         try:
-            loss = train_epoch(model, optimizer, inputs, targets, train, config, seed, epoch)
+            loss = train_epoch(model, optimizer, inputs, targets, train, config, seed, epoch, recorded)
             logits = None if held_out is None else predict(model, inputs, held_out)
         except torch.OutOfMemoryError:
             remedy = "fewer --workers, or --set batch_size or frame_stride"
@@ -139,24 +150,40 @@ def train_epoch(
     config: Config,
     seed: int,
     epoch: int,
+    recorded: Recorded | None = None,
 ) -> float:
-    """One pass over `train`, each utterance as one of its augmented copies (§3.3). Returns the mean loss."""
+    """One pass over `train`, each utterance as one of its augmented copies (§3.3). Returns the mean loss.
+
+    Of inputs held on the device a step makes its batch there, by indices that came once: it never waits for the host.
+    """
     rng = np.random.default_rng(stable_seed(seed, "epoch", epoch))
     torch.manual_seed(stable_seed(seed, "dropout", epoch))
     order = rng.permutation(train)
     copies = rng.integers(1, config.copies + 1, len(train)) if config.augment else np.zeros(len(train), int)
     model.train()
     criterion = getattr(model, "loss", None) or nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-    total = torch.zeros((), device=inputs.device)
-    for batch in batches(inputs.lengths(order, copies), config.batch_size, rng):
-        rows = order[batch]
-        x, lengths = inputs.batch(rows, copies[batch])
+    held = getattr(inputs, "held", None)
+
+    def step(rows: np.ndarray | Tensor, copies: np.ndarray | Tensor, T: int) -> Tensor:
+        x, lengths = inputs.gather(rows, copies, T) if held else inputs.batch(rows, copies)
         # Eq. 10: \mathcal{L} = -\frac{1}{N} \sum_i \log p(y^{(i)} | \mathbf{F}(\mathbf{x}^{(i)}); \mathbf{\Theta})
         loss = criterion(model(x, lengths), targets[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        total += loss.detach() * len(rows)
+        return loss.detach()
+
+    if recorded:
+        step = partial(recorded, step)
+    tokens = inputs.lengths(order, copies)
+    dealt = batches(tokens, config.batch_size, rng)
+    rows, copies = (each[np.concatenate(dealt)] for each in (order, copies))
+    if held:
+        rows, copies = (torch.from_numpy(each).to(inputs.device) for each in (rows, copies))
+    total, end = torch.zeros((), device=inputs.device), 0
+    for batch in dealt:
+        own = slice(end, end := end + len(batch))
+        total += step(rows[own], copies[own], int(tokens[batch].max())) * len(batch)
     mean = total.item() / len(train)
     if not math.isfinite(mean):
         raise TrainingError(

@@ -11,11 +11,12 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from hmoe.base.files import results_dir
 from hmoe.bench.cost import operations
 from hmoe.config import Architecture, Config, Features
 from hmoe.corpora import Corpus
+from hmoe.inputs.batches import Held, Inputs
 from hmoe.mamba import decayed
 from hmoe.readings import READINGS
 from hmoe.study import grid
@@ -142,6 +144,26 @@ def batch(config: Config) -> tuple[Tensor, Tensor | None]:
     frames = 1 + samples // config.hop
     lengths = -(-frames // config.frame_stride)
     return torch.randn(B, int(lengths.max()), width), lengths
+
+
+@dataclass(frozen=True)
+class Noise(Inputs):
+    """Inputs held on a device that no bank stands behind."""
+
+    tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+
+    def lengths(self, rows: np.ndarray, copies: np.ndarray) -> np.ndarray:
+        return self.tokens[rows]
+
+
+def noise(config: Config, device: str) -> Noise:
+    """`batch` as inputs of so many utterances, each clean."""
+    x, lengths = batch(config)
+    B, T, _ = x.shape
+    lengths = torch.ones(B, dtype=torch.long) if lengths is None else lengths
+    held = (x.flatten(0, 1), torch.arange(B)[None] * T, lengths[None])
+    held = Held(*(each.to(device) for each in held))
+    return Noise(None, config.reading, config.frame_stride, device, None, held, lengths.numpy())
 
 
 def step(config: Config) -> dict[str, int]:

@@ -99,6 +99,7 @@ def run_command(
     backend: Annotated[str, typer.Option(help="loky (this machine) or dask.")] = "loky",
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, with --backend dask.")] = None,
     changes: Changes = None, name: Called = None, results: Results = None, dry_run: DryRun = False,
+    graphs: Annotated[bool, typer.Option("--graphs", help="On a GPU, each training step as one CUDA graph.")] = False,
 ) -> None:  # fmt: skip
     """Run the trials of an experiment that are not recorded yet. Stop it at any time; run it again to go on.
 
@@ -107,6 +108,8 @@ def run_command(
 
     Example: `hmoe run table2 --corpus casia --root /data/casia --seeds 0,1,2`
     """
+    from dataclasses import replace
+
     from hmoe import corpora
     from hmoe.study import grid, profiles
     from hmoe.study.experiments import EXPERIMENTS
@@ -121,6 +124,7 @@ def run_command(
     whole = corpora.load(corpus, root)
     data = profiles.cut(whole, chosen)
     wanted = grid.trials(experiments, data, chosen, wanted_seeds, rows, device, folds, **changed)
+    wanted = [replace(trial, graphs=graphs) for trial in wanted]
     records = profiles.store_for(data, chosen, device, name, results)
     if not announce(wanted, data, len(whole), records, workers, dry_run):
         return

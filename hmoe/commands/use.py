@@ -87,6 +87,7 @@ def train_command(
     ]
     about = facts(data, config, records)
     inputs = Inputs.of(grid.open_bank(data, config), config, device)
+    inputs = inputs if device == "cpu" else inputs.hold()
     rows, held_out = np.arange(len(data)), None
     if config.selection == "nested":
         rows, held_out = protocols.validation(rows, data.labels, config.validation_fraction, seed)

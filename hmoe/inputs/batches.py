@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,20 @@ from hmoe.config import Config
 from hmoe.inputs.bank import Bank
 from hmoe.masking import frame_mask
 from hmoe.readings import READINGS
+
+Indices = TypeVar("Indices", np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Every utterance in every copy, on the device: `tokens` (sum of T, D), all behind one another.
+
+    `first`, `lengths` (copies + 1, n): where each begins, and how many of them are its own.
+    """
+
+    tokens: Tensor
+    first: Tensor
+    lengths: Tensor
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,7 @@ class Inputs:
     stride: int
     device: str
     own: tuple[Tensor, Tensor] | None = None  # mean and deviation (n, 1, D) of the speaker of each row
+    held: Held | None = None
 
     @classmethod
     def of(cls, bank: Bank, config: Config, device: str = "cpu", speakers: np.ndarray | None = None) -> Inputs:
@@ -50,11 +66,55 @@ class Inputs:
 
     def batch(self, rows: np.ndarray, copies: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """`rows` (B,) of the corpus table, `copies` (B,) with 0 the clean utterance -> x (B, T, D), lengths (B,)."""
-        x, lengths = self._read(rows, copies)
+        if self.held is not None:
+            T = int(self.lengths(rows, copies).max())
+            return self.gather(*(torch.from_numpy(each).to(self.device) for each in (rows, copies)), T)
+        rows, copies = self.places(rows, copies)
+        return self._by_speaker(*self._read(rows, copies), rows)
+
+    def places(self, rows: Indices, copies: Indices) -> tuple[Indices, Indices]:
+        """Where `rows` in `copies` stand in the bank."""
+        return rows, copies
+
+    def _by_speaker(self, x: Tensor, lengths: Tensor | None, rows: Indices) -> tuple[Tensor, Tensor | None]:
         if self.own is not None:
             mean, deviation = self.own
             x = (x - mean[rows]) / deviation[rows]
         return x, lengths
+
+    def hold(self) -> Self:
+        """The same inputs, after the bank was put on the device whole: one copy before a training, none during it.
+
+        Float32: CASIA's 1200 utterances in 33 copies are 1 GB at 12.5 frames a second, 41 MB averaged over time.
+        """
+        n, sequence = len(self.bank.ids), READINGS[self.reading].sequence
+        every = [(np.arange(n), np.full(n, copy)) for copy in range(self.bank.copies + 1)]
+        T = [self.bank.lengths(*one, self.stride) if sequence else np.ones(n, int) for one in every]
+        ends = np.cumsum(T).reshape(len(T), n)
+        tokens = None
+        for one, end in zip(every, ends[:, -1], strict=True):
+            if sequence:
+                read = torch.from_numpy(np.concatenate(self.bank.frames(*one, self.stride)))
+            else:
+                read = self._read(*one)[0][:, 0]
+            if tokens is None:
+                tokens = torch.empty(int(ends[-1, -1]), read.shape[1], device=self.device)
+            tokens[end - len(read) : end] = read
+        places = (torch.from_numpy(each).to(self.device) for each in (ends - np.stack(T), np.stack(T)))
+        return replace(self, held=Held(tokens, *places))
+
+    def gather(self, rows: Tensor, copies: Tensor, T: int) -> tuple[Tensor, Tensor | None]:
+        """`batch` by indices on the device, of what is held there; `T` tokens, as many as the longest has.
+
+        Nothing here waits for the device, and every shape is known beforehand.
+        """
+        rows, copies = self.places(rows, copies)
+        first, lengths = self.held.first[copies, rows], self.held.lengths[copies, rows]
+        t = torch.arange(T, device=rows.device)
+        real = t < lengths[:, None]
+        x = self.held.tokens[first[:, None] + torch.where(real, t, 0)]
+        x = torch.where(real[..., None], x, 0)
+        return self._by_speaker(x, lengths if READINGS[self.reading].sequence else None, rows)
 
     def _read(self, rows: np.ndarray, copies: np.ndarray) -> tuple[Tensor, Tensor | None]:
         reading = READINGS[self.reading]
@@ -67,6 +127,7 @@ class Inputs:
 
     def lengths(self, rows: np.ndarray, copies: np.ndarray) -> np.ndarray:
         """(B,) tokens of each, to put utterances of like length together; all equal but in `frames`."""
+        rows, copies = self.places(rows, copies)
         if READINGS[self.reading].sequence:
             return self.bank.lengths(rows, copies, self.stride)
         return np.ones(len(rows), int)

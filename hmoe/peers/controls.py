@@ -15,8 +15,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hmoe.config import Config
 from hmoe.mamba import MambaBlock
+from hmoe.masking import frame_mask
 from hmoe.model import HMoESiMBA, count_parameters
-from hmoe.peers.network import Network
+from hmoe.peers.network import Network, reverse
 from hmoe.simba import ChannelSelection, SiMBA
 
 
@@ -61,12 +62,25 @@ class BiLSTM(nn.Module):
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         x, T = self.norm(hidden), hidden.shape[1]
+        if lengths is not None and x.device.type != "cpu":  # packing would wait for a GPU
+            return self.select(hidden) + self.down(self.in_place(x, lengths))
         if lengths is not None:
             x = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
         seen = self.lstm(x)[0]
         if lengths is not None:
             seen = pad_packed_sequence(seen, batch_first=True, total_length=T)[0]
         return self.select(hidden) + self.down(seen)
+
+    def in_place(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, 2 width): the LSTM without packing, zero behind an utterance's own frames."""
+        zero = x.new_zeros(1, len(x), self.lstm.hidden_size)
+        weights = list(self.lstm.parameters())  # four of each direction
+
+        def one_way(x: Tensor, weights: list[Tensor]) -> Tensor:
+            return torch.lstm(x, (zero, zero), weights, True, 1, 0.0, self.training, False, True)[0]
+
+        forth, back = one_way(x, weights[:4]), reverse(one_way(reverse(x, lengths), weights[4:]), lengths)
+        return torch.cat([forth, back], dim=-1) * frame_mask(lengths, x.shape[1])[..., None]
 
 
 class RandomRouter(nn.Module):
@@ -82,7 +96,7 @@ class RandomRouter(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         if not self.training:
             return torch.full((len(pooled), self.K), 1 / self.K).to(pooled)
-        shares = -torch.rand(len(pooled), self.K).clamp(min=1e-12).log()
+        shares = -torch.rand(len(pooled), self.K, device=pooled.device).clamp(min=1e-12).log()
         return (shares / shares.sum(dim=1, keepdim=True)).to(pooled)
 
 

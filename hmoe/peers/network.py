@@ -44,12 +44,29 @@ class FrameNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return self.in_place(x, mask)
         if mask.all():  # the same, without picking frames out and putting them back
             return super().forward(x.flatten(0, -2)).view_as(x)
         real = x[mask]
         result = torch.zeros_like(x)
         result[mask] = super().forward(real.flatten(0, -2)).view_as(real)
         return result
+
+    def in_place(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The same without picking real frames out: how many there are, a GPU need not tell."""
+        real = mask.view(*mask.shape, *[1] * (x.ndim - 2)).to(x.dtype)
+        mean, variance = self.running_mean, self.running_var
+        if self.training:
+            axes = tuple(range(x.ndim - 1))
+            n = real.sum() * x.shape[2:-1].numel()
+            mean = (x * real).sum(axes) / n
+            variance = ((x - mean) * real).square().sum(axes) / n
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance * n / (n - 1), self.momentum)
+        return ((x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias) * real
 
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:

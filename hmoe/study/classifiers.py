@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -77,7 +78,7 @@ class Estimator:
 
 def trained(
     config: Config, C: int, inputs: Inputs, labels: np.ndarray, speakers: np.ndarray, train: np.ndarray,
-    held_out: np.ndarray | None, seed: int, checkpoint: Path | None = None,
+    held_out: np.ndarray | None, seed: int, checkpoint: Path | None = None, graphs: bool = False,
 ) -> Classifier:  # fmt: skip
     """The model that `config` names, for C classes, fitted to the rows `train`; `held_out` chooses a network's epoch.
 
@@ -85,7 +86,8 @@ def trained(
     utterances; all others read clean ones alone.
     """
     if config.model in peers.NETWORKS:
-        return Network(*fit(lambda: peers.build(config, C), inputs, labels, train, held_out, config, seed, checkpoint))
+        build = partial(peers.build, config, C)
+        return Network(*fit(build, inputs, labels, train, held_out, config, seed, checkpoint, graphs=graphs))
     model = peers.build(config, C)
     copies = range(config.copies + 1 if config.augment and hears_speakers(model) else 1)
     X = np.concatenate([vectors(inputs, train, copy) for copy in copies])

@@ -37,13 +37,14 @@ class Trial:
     device: str = "cpu"
     condition: str = ""
     weights: str = ""
+    graphs: bool = False
 
     @property
     def dealt_by(self) -> Protocol:
         return PROTOCOLS[self.protocol]
 
     def key(self) -> tuple[str, ...]:
-        """In the order of `store.KEY`. The device is no part of it: each kind has a store of its own."""
+        """In the order of `store.KEY`. Neither the device is part of it, as each kind has a store, nor `graphs`."""
         config = self.config
         parts = (self.experiment, self.row, config.reading, self.protocol, config.selection, self.seed, self.split.fold)
         return (*map(str, parts), config.key())
@@ -72,9 +73,12 @@ def fit_split(trial: Trial, corpus: Corpus, bank: Bank, checkpoint: Path | None 
     """Train the trial's model on its split."""
     seen = trial.dealt_by.seen(corpus)
     rows, held_out = fitted(trial, seen.labels)
+    inputs = inputs_of(trial, corpus, bank)
+    if trial.config.model in peers.NETWORKS and (trial.graphs or trial.device != "cpu"):
+        inputs = inputs.hold()
     return trained(
-        trial.config, len(corpus.emotions), inputs_of(trial, corpus, bank), seen.labels,
-        seen.table["speaker"].to_numpy(), rows, held_out, trial.randomness(), checkpoint,
+        trial.config, len(corpus.emotions), inputs, seen.labels, seen.table["speaker"].to_numpy(), rows, held_out,
+        trial.randomness(), checkpoint, trial.graphs,
     )  # fmt: skip
 
 
