@@ -391,8 +391,9 @@ def run(
     OUT.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(scratch(), ignore_errors=True)
     began, ended = time.monotonic(), []
-    with (OUT / "log.txt").open("ab") as log:  # ends by itself; until then the card is at work on the first stages
-        subprocess.Popen([sys.executable, "-c", WARM], stdout=log, stderr=log)
+    if {"features", "chapters"} & set(names or STAGES):
+        with (OUT / "log.txt").open("ab") as log:  # ends by itself, while the card is at work on the first stages
+            subprocess.Popen([sys.executable, "-c", WARM], stdout=log, stderr=log)
     for name in names or STAGES:
         stage, seconds = STAGES[name], min(boxes[name], total - (time.monotonic() - began))
         ended.append(_boxed(stage, seconds, quick))
