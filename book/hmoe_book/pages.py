@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from hmoe.base.markdown import table
+from hmoe.bench.gpu import CARD
 from hmoe.study import claims, costs, ladder, report
 from hmoe.study.experiments import experiment
 from hmoe.study.store import Store
@@ -105,6 +106,9 @@ def gpu_expected() -> str:
     parts = []
     if len(table):
         whole, floor = table["total_s"].sum(), (table["trials"] * table["floor_s"]).sum()
+        busy = table["launches"] * CARD.kernel + table["bytes"] / CARD.bandwidth + table["operations"] / CARD.operations
+        steps, launching = table["trials"] * table["steps"], table["launches"] * CARD.host
+        alone, with_graphs = (steps * launching.clip(lower=busy)).sum(), (steps * busy).sum()
         cells = [
             (
                 row["row"], f"{row['launches']:,.0f}", f"{row['bytes'] / 1e6:.0f}", f"{row['operations'] / 1e9:.2f}",
@@ -122,7 +126,10 @@ def gpu_expected() -> str:
             f"**By arithmetic, not measured:** all {table['trials'].sum():,.0f} trainings of this book's networks, "
             f"three seeds, take {whole / 3600:.1f} hours on one GPU of the class of an H100 with 16 processes. The "
             f"floor, below which no program could come, is {floor / 60:.0f} minutes. What lies between is launches: an "
-            "operation is taken to cost 8 µs of a core and 3 µs of the card, and these networks are small.",
+            f"operation is taken to cost {1e6 * CARD.host:.0f} µs of a core and {1e6 * CARD.kernel:.0f} µs of the "
+            "card, and these networks are small. One process alone would wait for its core, "
+            f"{alone / 3600:.1f} hours in all; with `--graphs` it launches a step at once and takes "
+            f"{with_graphs / 3600:.1f} hours, which more processes do not shorten, as the card is busy.",
             "",
             numbered(runs.table(head, cells), caption, "tab-gpu"),
             "The floor of a step is the larger of two times: its operations at 67 Tflop/s, and, at 3.0 TB/s, the batch "

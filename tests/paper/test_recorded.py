@@ -96,12 +96,11 @@ class Traced:
         return replay, result
 
 
-@pytest.mark.parametrize("reading", ["frames", "pooled"])
 def test_a_step_without_its_python_trains_the_same(
-    tiny_corpus: Corpus, tiny_bank: Bank, reading: str, monkeypatch: pytest.MonkeyPatch
+    tiny_corpus: Corpus, tiny_bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So nothing that changes from step to step is left to Python; a learning rate is, but on CUDA."""
-    config = FRAMES.replace(reading=reading, epochs=4, lr_decay=1.0, augment=(), batch_size=15)  # one shape
+    config = FRAMES.replace(epochs=4, lr_decay=1.0, augment=(), batch_size=15)  # one shape
     inputs = Inputs.of(tiny_bank, config)
     recorder = Traced()
     monkeypatch.setattr(recorded, "Calls", lambda: recorder)
