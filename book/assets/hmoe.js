@@ -49,3 +49,31 @@ function fit() {
 window.addEventListener("load", fit);
 PHONE.addEventListener("change", fit);
 document.addEventListener("toggle", fit, true); // what is folded has no width until it is opened
+
+// Where a question (Q1, Q2, ...) is cited, what it is: for whoever points at it or reaches it by keyboard.
+window.addEventListener("load", () => {
+  const box = document.createElement("div");
+  box.id = "hmoe-preview";
+  box.setAttribute("role", "tooltip");
+  box.hidden = true;
+  document.body.append(box);
+
+  const hide = () => {
+    box.hidden = true;
+  };
+  for (const link of document.querySelectorAll("a[data-preview]")) {
+    const show = () => {
+      box.textContent = link.dataset.preview;
+      box.hidden = false;
+      const at = link.getBoundingClientRect();
+      const below = at.bottom + box.offsetHeight + 8 < window.innerHeight;
+      box.style.left = `${Math.max(8, Math.min(at.left, window.innerWidth - box.offsetWidth - 8))}px`;
+      box.style.top = `${below ? at.bottom + 4 : Math.max(8, at.top - box.offsetHeight - 4)}px`;
+    };
+    link.setAttribute("aria-describedby", box.id);
+    for (const event of ["mouseenter", "focus"]) link.addEventListener(event, show);
+    for (const event of ["mouseleave", "blur"]) link.addEventListener(event, hide);
+  }
+  window.addEventListener("scroll", hide, { passive: true });
+  document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
+});

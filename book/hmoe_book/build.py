@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,7 +35,7 @@ from hmoe.base.errors import HmoeError
 from hmoe.base.files import DATA, PROJECT, atomic_write, results_dir
 from hmoe.base.source import Needs
 from hmoe.base.stamp import commit, machine
-from hmoe_book import exhibit, figures, pages, reads, runs
+from hmoe_book import exhibit, figures, pages, questions, reads, runs
 
 BUILD = PROJECT / "_build"
 FOLDED_FROM = 11
@@ -47,6 +48,7 @@ NUMBER = re.compile(
 )
 """A cell of a table that holds a number: with its interval, or with the paper's number beside it."""
 INTERVAL = re.compile(r"(\d) \[(\u2007*[−+-]?\d[\d.]*), (\u2007*[−+-]?\d[\d.]*)\]")
+QUESTION = re.compile(r'<a class="reference internal" href="(?:[^"#]*deviations\.html)?#(q\d+)"')
 QUIET = ",".join(f"ignore:{message}" for message in figures.OF_THE_MACHINE)
 UNUSED = re.compile(r'<script src="[^"]*fontawesome/[^"]*"></script>|<link rel="preload"[^>]*fa-(brands|regular)[^>]*>')
 """1.6 MB a page: a script that draws the icons which the theme's font draws as well, and fonts that no page uses."""
@@ -182,6 +184,8 @@ def polished(html: str) -> str:
     # A table that scrolls is reached by keyboard only if the box it scrolls in is.
     box = 'class="pst-scrollable-table-container"'
     html = UNUSED.sub("", html).replace(f"<div {box}>", f'<div {box} tabindex="0">')
+    # Where a question is cited, what it is can be seen without going there (hmoe.js shows it).
+    html = QUESTION.sub(lambda link: f'{link[0]} data-preview="{escape(questions.preview(link[1]))}"', html)
     # A header of nothing is no header.
     html = re.sub(r"<th\b([^>]*)>((?:<p>|&nbsp;|&#160;|\s|</p>)*)</th>", r"<td\1>\2</td>", html)
     # Numbers stand one beneath the other, and no line breaks within one or within an interval.

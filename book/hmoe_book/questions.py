@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,19 @@ from hmoe.study.experiments import experiment
 def entries() -> list[dict[str, Any]]:
     """The rows of the page "Deviations and ambiguities", Q1 first."""
     return yaml.safe_load((DATA / "deviations.yml").read_text(encoding="utf-8"))
+
+
+def preview(name: str) -> str:
+    """What a question is, in a few lines, for where it is cited; `name` is "q1" and so on."""
+    (entry,) = (each for each in entries() if each["id"].lower() == name)
+    return f"{entry['id']}. {plain(entry['problem'])} By default: {plain(entry['default'])}"
+
+
+def plain(text: str) -> str:
+    """MyST as a line of text: roles, links and marks gone."""
+    text = re.sub(r"\{\w+(?::\w+)?\}`([^`<]*?)(?: <[^>]*>)?`", r"\1", text)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return " ".join(re.sub(r"[`*$]", "", text).split()).rstrip(".") + "."
 
 
 def page(records: claims.Records) -> str:

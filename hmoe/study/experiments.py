@@ -802,7 +802,7 @@ _AUDITS = (
     AMBIGUITIES,
 )  # fmt: skip
 AUDITS = {e.name: e for e in _AUDITS}
-"""What the paper does not show: the chapters of "The truth"."""
+"""What the paper does not show: the chapters on what the numbers rest on."""
 
 
 def experiment(name: str) -> Experiment:

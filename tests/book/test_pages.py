@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +15,7 @@ from hmoe.config import Config
 from hmoe.study import claims, report
 from hmoe.study.experiments import experiment
 from hmoe.study.store import Store
-from hmoe_book import pages, questions
+from hmoe_book import build, pages, questions
 
 ENTRIES = questions.entries()
 DEFAULT = json.loads(Config().model_dump_json())
@@ -42,6 +44,15 @@ def test_every_question_that_the_configuration_names_is_on_the_page() -> None:
     for i in range(1, 40):
         if f"Q{i}:" in source:
             assert f"## Q{i} · " in text
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["id"])
+def test_a_question_is_previewed_as_plain_text_where_it_is_cited(entry: dict) -> None:
+    shown = questions.preview(entry["id"].lower())
+    assert shown.startswith(f"{entry['id']}. ") and "By default: " in shown
+    assert not re.search(r"[{}`*\n]|\]\(", shown)
+    link = f'<a class="reference internal" href="../book/deviations.html#{entry["id"].lower()}">Q</a>'
+    assert f'data-preview="{html.escape(shown)}"' in build.polished(link)
 
 
 def test_without_records_the_front_page_says_so(tmp_path: Path) -> None:
