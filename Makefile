@@ -39,7 +39,7 @@ lab: $(installed)
 		--LabApp.default_url=/lab/tree/notebooks/00-how-to-read-this-book.ipynb $(LAB)
 
 test: $(installed)
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(installed)
 	.venv/bin/ruff check .

@@ -26,6 +26,22 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it once, when it is imported
 
 
+# Files that take longest, in two processes, the first of which builds the book.
+LONGEST = ("test_read_one_half", "test_grid", "test_docs", "test_gpu", "test_cli", "test_peers", "test_scan_triton")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process is left alone with one; last those that wait for the built book."""
+
+    def turn(item: pytest.Item) -> int:
+        if item.path.stem in LONGEST:
+            return LONGEST.index(item.path.stem)
+        return len(LONGEST) + ("html" in item.fixturenames)
+
+    last = {item.path for item in items if turn(item) > len(LONGEST)}  # a file stays together
+    items.sort(key=lambda item: len(LONGEST) + 1 if item.path in last else turn(item))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """No test reads or writes the user's cache or the project's records."""

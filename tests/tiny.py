@@ -21,6 +21,7 @@ SENTENCES = 5
 RATE = 16_000
 
 EPOCHS = int(os.environ.get("TINY_EPOCHS", 3))
+FOLDS = os.environ.get("TINY_FOLDS", "01234")
 SMALL = {
     "d_model": 16, "heads": 2, "einfft_blocks": 2, "d_state": 4, "d_selected": 8, "router_width": 8, "epochs": EPOCHS,
     "lr": 3e-3, "batch_size": 8, "copies": 2, "validation_fraction": 0.25,
@@ -57,7 +58,7 @@ def load(root: Path) -> Corpus:
 
 
 def wanted(corpus: Corpus, seeds: tuple[int, ...] = (0,)) -> list[grid.Trial]:
-    return grid.trials([FIRST, TWIN], corpus, profiles.PROFILES["full"], seeds=seeds)
+    return grid.trials([FIRST, TWIN], corpus, profiles.PROFILES["full"], seeds=seeds, folds=list(FOLDS))
 
 
 def records(results: Path) -> dict[str, pd.DataFrame]:

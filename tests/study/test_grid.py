@@ -37,16 +37,15 @@ def uncut(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path
     return results
 
 
-LONG = "31"  # epochs: enough to be killed in mid-trial, and no multiple of those between checkpoints
+# Two folds; epochs enough to be killed in mid-trial, and no multiple of those between checkpoints.
+LONGER = {"TINY_FOLDS": "01", "TINY_EPOCHS": "31"}
 
 
 @pytest.fixture(scope="module")
 def long(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The records of an undisturbed run of longer trials."""
     results = tmp_path_factory.mktemp("long")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINY_EPOCHS", LONG)
-        start(tiny_corpus, results, 1).communicate()
+    start(tiny_corpus, results, 1, **LONGER).communicate()
     return results
 
 
@@ -69,9 +68,10 @@ def lines(results: Path) -> int:
     return sum(len(path.read_text().splitlines()) - 1 for path in (results / "tiny").glob("*.csv"))
 
 
-def start(corpus: Corpus, results: Path, workers: int, *more: str) -> subprocess.Popen[str]:
+def start(corpus: Corpus, results: Path, workers: int, *more: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(Path(tiny.__file__)), str(corpus.root), str(results), str(workers), *more]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    environment = {**os.environ, **environment}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout.readline() == "ready\n"
     return process
 
@@ -130,7 +130,7 @@ def test_kills_at_random_moments_give_the_records_of_one_undisturbed_process(
     tiny_corpus: Corpus, uncut: Path, tmp_path: Path
 ) -> None:
     moments = np.random.default_rng(4)
-    for workers in (2, 1, 2):
+    for workers in (2, 1):
         before, process = lines(tmp_path), start(tiny_corpus, tmp_path, workers)
         least, later = before + moments.integers(0, 3), moments.uniform(0, 0.3)
         while process.poll() is None and lines(tmp_path) < least:
@@ -140,21 +140,18 @@ def test_kills_at_random_moments_give_the_records_of_one_undisturbed_process(
         for name, table in tiny.records(tmp_path).items():
             assert len(table.merge(tiny.records(uncut)[name])) == len(table)  # whole lines, the right ones
     recorded = lines(tmp_path)
-    computed = grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), workers=2, progress=False)
+    computed = grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False)
     assert computed <= 15 - recorded  # what was recorded was not computed again
     assert tiny.same(tiny.records(tmp_path), tiny.records(uncut))
 
 
-def test_a_trial_cut_off_in_its_middle_is_taken_up_there(
-    tiny_corpus: Corpus, tmp_path: Path, long: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TINY_EPOCHS", LONG)
-    process = start(tiny_corpus, tmp_path, 1)
+def test_a_trial_cut_off_in_its_middle_is_taken_up_there(tiny_corpus: Corpus, tmp_path: Path, long: Path) -> None:
+    process = start(tiny_corpus, tmp_path, 1, **LONGER)
     saved = in_mid_trial(process)
     kill(process)
     with safe_open(saved, "pt") as file:
         assert json.loads(file.metadata()["run"])["epoch"] % 10 == 0
-    start(tiny_corpus, tmp_path, 1).communicate()
+    start(tiny_corpus, tmp_path, 1, **LONGER).communicate()
     assert not saved.exists()
     assert tiny.same(tiny.records(tmp_path), tiny.records(long))
 
@@ -167,17 +164,20 @@ def test_results_that_cannot_be_written_are_said_before_any_work(tiny_corpus: Co
 
 
 def test_a_dask_worker_and_then_the_grid_itself_killed_in_mid_trial_change_no_record(
-    tiny_corpus: Corpus, tmp_path: Path, long: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_corpus: Corpus, tmp_path: Path, long: Path
 ) -> None:
-    monkeypatch.setenv("TINY_EPOCHS", LONG)
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        process = start(tiny_corpus, tmp_path, 2, cluster.scheduler_address)
+        process = start(tiny_corpus, tmp_path, 2, cluster.scheduler_address, **LONGER)
         in_mid_trial(process)
         os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
         while process.poll() is None and lines(tmp_path) < 3:
             time.sleep(0.01)
         kill(process)
-        assert start(tiny_corpus, tmp_path, 2, cluster.scheduler_address).communicate()[0].endswith(" computed\n")
+        assert (
+            start(tiny_corpus, tmp_path, 2, cluster.scheduler_address, **LONGER)
+            .communicate()[0]
+            .endswith(" computed\n")
+        )
     assert tiny.same(tiny.records(tmp_path), tiny.records(long))
 
 

@@ -1,0 +1,9 @@
+"""Every other page of the book; a file of its own, since another process reads the others at the same time."""
+
+from __future__ import annotations
+
+import reading
+
+
+class TestOtherHalf(reading.Pages):
+    paths = reading.PAGES[1::2]
