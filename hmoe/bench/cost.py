@@ -132,8 +132,8 @@ def operations(model: nn.Module, x: Tensor, lengths: Tensor) -> int:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operation, which would count as none
     try:
-        with FlopCounterMode(display=False, custom_mapping=mapping) as counter, torch.no_grad():
-            model.eval()(x, lengths)
+        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+            model.eval()(x, lengths)  # with gradients: without them the scan is no operation of PyTorch's
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return counter.get_total_flops()

@@ -21,7 +21,7 @@ import io
 import json
 import logging
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -34,13 +34,12 @@ from threadpoolctl import threadpool_limits
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from hmoe import augment, features
+from hmoe import features
 from hmoe.base.errors import StoreError
 from hmoe.base.files import atomic_write, cache_dir
 from hmoe.base.source import made_by
 from hmoe.config import Augmenting, Config, Features
 from hmoe.corpora import Corpus
-from hmoe.inputs import prosody as prosodies
 from hmoe.inputs.features_torch import Extractor
 from hmoe.readings import READINGS
 
@@ -95,8 +94,8 @@ class Bank:
 
     def path(self, kind: str, copy: int) -> Path:
         """Where `kind` ("statistics", "frames-4") of a copy is kept."""
-        copy_folder = self.folder / f"{self.augmenting}-{made_by(*AUGMENTED_BY)}" if copy else self.folder
-        code = made_by(*MAKERS[kind.partition("-")[0]], *([Extractor] if self.by_torch else []))
+        copy_folder = self.folder / f"{self.augmenting}-{made_by(*makers('copies'))}" if copy else self.folder
+        code = made_by(*makers(kind.partition("-")[0]), *([Extractor] if self.by_torch else []))
         return copy_folder / f"{f'{copy:03d}' if copy else 'clean'}.{kind}-{code}.npy"
 
     def digest(self, config: Config) -> str:
@@ -179,6 +178,7 @@ def _build_copy(bank: Bank, corpus: Corpus, config: Config, copy: int, kinds: li
     """Compute and keep one copy of every utterance."""
     thinned_kind = f"frames-{config.frame_stride}"
     statistics, thinned, spoken = [], [], []
+    (measured,) = makers("prosody")
     # One thread, because the order in which a matrix product adds up may depend on their number.
     with threadpool_limits(1):
         for samples, found in _heard(_copies(corpus, config, copy), config, device):
@@ -186,7 +186,7 @@ def _build_copy(bank: Bank, corpus: Corpus, config: Config, copy: int, kinds: li
             if thinned_kind in kinds:
                 thinned.append(around(found, statistics[-1][: bank.width], config.frame_stride))
             if "prosody" in kinds:
-                spoken.append(prosodies.prosody(samples))
+                spoken.append(measured(samples))
     save(bank.path("statistics", copy), np.stack(statistics))
     if thinned:
         save(bank.path(thinned_kind, copy), np.concatenate(thinned), lengths=[len(one) for one in thinned])
@@ -196,8 +196,9 @@ def _build_copy(bank: Bank, corpus: Corpus, config: Config, copy: int, kinds: li
 
 def _copies(corpus: Corpus, config: Config, copy: int) -> Iterator[np.ndarray]:
     """Each utterance, augmented at the rate of the corpus, so that every model hears the same copies."""
+    draw, apply = makers("copies")
     for i, name in enumerate(corpus.table["id"]):
-        yield augment.apply(corpus.waveform(i), augment.draw(name, copy, config), CORPUS_RATE)
+        yield apply(corpus.waveform(i), draw(name, copy, config), CORPUS_RATE)
 
 
 def _heard(copies: Iterator[np.ndarray], config: Config, device: str | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -241,13 +242,17 @@ def at_rate(samples: np.ndarray, wanted: Features) -> np.ndarray:
     return librosa.util.pad_center(samples[beyond : beyond + wanted.pad_to], size=wanted.pad_to)
 
 
-MAKERS = {
-    "statistics": (heard, features.statistics),
-    "frames": (heard, features.statistics, around),
-    "prosody": (prosodies.prosody,),
-}
-"""By kind, the functions whose code is named in the path of an entry."""
-AUGMENTED_BY = (augment.draw, augment.apply)
+def makers(kind: str) -> tuple[Callable, ...]:
+    """The functions whose code is named in the path of an entry: of "statistics", "frames", "prosody", or "copies"."""
+    if kind == "prosody":  # imported here: Praat takes 70 MB, and who predicts needs neither
+        from hmoe.inputs.prosody import prosody
+
+        return (prosody,)
+    if kind == "copies":
+        from hmoe.augment import apply, draw
+
+        return draw, apply
+    return (heard, features.statistics, *([around] if kind == "frames" else []))
 
 
 def sidecar(path: Path) -> Path:

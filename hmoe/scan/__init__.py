@@ -51,12 +51,15 @@ def _single_step(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> t
     return (B * C).sum(dim=1, keepdim=True) * x, x * B.transpose(1, 2)
 
 
-@torch.library.custom_op("hmoe::selective_scan", mutates_args=())
-def _scan(
+def _kernel(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, implementation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`y`, the last state, and what the implementation keeps for its backward pass. Opaque to `torch.compile`."""
+    """`y`, the last state, and what the implementation keeps for its backward pass."""
     return importlib.import_module(f"hmoe.scan.{implementation}").forward(u, delta, A, B, C)
+
+
+_scan = torch.library.custom_op("hmoe::selective_scan", _kernel, mutates_args=())
+"""`_kernel` as one operation, with a gradient; opaque to `torch.compile`."""
 
 
 @torch.library.custom_op("hmoe::selective_scan_backward", mutates_args=())
@@ -169,7 +172,9 @@ def selective_scan(
     elif chosen == "triton" and not HAS_TRITON:
         raise ConfigError("implementation", *NO_TRITON)
     elif chosen in ("cpu", "triton"):
-        y, last, _ = _scan(x, step, A, B, C, chosen)
+        # The first call of an operation imports torch._dynamo, which takes a second and 60 MB: not to predict.
+        operation = _scan if torch.is_grad_enabled() or torch.compiler.is_compiling() else _kernel
+        y, last, _ = operation(x, step, A, B, C, chosen)
     else:
         raise ConfigError("implementation", f"got {chosen!r} for {u.shape[2]} steps", f"one of {IMPLEMENTATIONS}")
     y = _skip_and_gate(y, x, D, z).to(u.dtype)

@@ -13,8 +13,6 @@ from typing import Any
 
 import librosa
 import numpy as np
-from sklearn.covariance import LedoitWolf
-from sklearn.model_selection import GroupKFold, KFold
 
 from hmoe.corpora import Corpus
 from hmoe.inputs.bank import CORPUS_RATE
@@ -55,6 +53,8 @@ def calibrate(described: np.ndarray, speakers: Sequence[str]) -> dict[str, Any]:
     `limit` is the score that `SHARE` per cent of them are below while their speaker is left out (utterances, where
     there is one speaker alone).
     """
+    from sklearn.model_selection import GroupKFold, KFold  # here: to predict takes none of scikit-learn
+
     if len(described) < LEAST:
         return {}
     several = len(set(speakers))
@@ -91,6 +91,8 @@ def of(corpus: Corpus) -> dict[str, Any]:
 
 
 def _fit(described: np.ndarray) -> dict[str, Any]:
+    from sklearn.covariance import LedoitWolf
+
     mean, scale = described.mean(axis=0), described.std(axis=0) + 1e-6
     precision = LedoitWolf().fit((described - mean) / scale).precision_
     return {"mean": mean.tolist(), "scale": scale.tolist(), "precision": precision.tolist()}
