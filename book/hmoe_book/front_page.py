@@ -166,7 +166,7 @@ def _ablated(r: Records, name: str) -> dict[str, Any]:
         raise KeyError(name)
     return {
         "removed": len(tested),
-        "costly": [each.lower.removeprefix("w/o ") for each in tested if each.sign > 0],
+        "costly": [TABLE_3.row(each.lower).at for each in tested if each.sign > 0],
         "most": max((each.points.high for each in tested if each.sign == 0), default=0.0),
     }
 
@@ -183,7 +183,8 @@ def _cost(r: Records) -> dict[str, Any]:
 
 def _printed(_: Records) -> dict[str, Any]:
     """The arithmetic of the paper's Table 2, which needs no record."""
-    rows = [row for row in TABLE_2.rows if len(row.paper) == len(METRICS) and not row.name.endswith("(frames)")]
+    # A row of a group is the same printed row again.
+    rows = [row for row in TABLE_2.rows if len(row.paper) == len(METRICS) and not row.group]
     table = pd.DataFrame([row.paper for row in rows], [row.name for row in rows], list(METRICS))
     once, averaged = (audit.summary(table, audit.audit(table, replace(audit.CASIA, runs=runs))) for runs in (1, 5))
     return {

@@ -161,10 +161,11 @@ def gpu_expected() -> str:
 def unseen(store: Store) -> list[str]:
     """What Table 2 does not ask: how much of the accuracy is left for an unseen speaker."""
     audit = experiment("protocols")
-    new = [row for row in report.rows(store, audit) if row.name.endswith("new speaker")]
+    unseen = {row.name for row in audit.rows if row.protocol == "speaker"}
+    new = [row for row in report.rows(store, audit) if row.name in unseen]
     if not new:
         return []
-    said = "; ".join(f"{row.name.partition(',')[0]} {row.accuracy}" for row in new)
+    said = "; ".join(f"{row.group} {row.accuracy}" for row in new)
     return [
         "**An unseen speaker** (one speaker left out, in brackets each of the four; the paper tests seen speakers "
         f"only; chance is 16.7 %): {said}.",

@@ -60,18 +60,17 @@ def accuracies(found: Sequence[RowReport], experiment: Experiment) -> Figure:
 
 
 def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
-    """Rows named "model, protocol": a group of lines for each protocol, in it a colour for each model.
+    """Rows of several models under several protocols: lines for each protocol, in a colour for each model.
 
     A row of which fewer folds are recorded than of another with the same protocol has a hollow mark.
     """
-    parts = {row.name: row.name.split(", ", 1) for row in found}
-    models = list(dict.fromkeys(model for model, _ in parts.values()))
-    count = Counter(model for model, _ in parts.values())  # the model with most of the protocols says their order
-    protocols = list(dict.fromkeys(name for _, name in sorted(parts.values(), key=lambda part: -count[part[0]])))
-    whole = {name: max(len(row.trials) for row in found if parts[row.name][1] == name) for name in protocols}
+    models = list(dict.fromkeys(row.group for row in found))
+    count = Counter(row.group for row in found)  # the model with most of the protocols says their order
+    protocols = list(dict.fromkeys(row.at for row in sorted(found, key=lambda row: -count[row.group])))
+    whole = {name: max(len(row.trials) for row in found if row.at == name) for name in protocols}
     fig, ax = plt.subplots(figsize=(8, 1.4 + 0.24 * len(models) * len(protocols)))
     for row in found:
-        model, protocol = parts[row.name]
+        model, protocol = row.group, row.at
         colour, fill = COLOURS[models.index(model)], "full" if len(row.trials) == whole[protocol] else "none"
         y = protocols.index(protocol) + 0.8 * ((models.index(model) + 0.5) / len(models) - 0.5)
         ax.hlines(y, row.accuracy.low, row.accuracy.high, color=colour, linewidth=5, alpha=0.45)
@@ -80,7 +79,7 @@ def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
             ax.plot(list(row.accuracy.parts.values()), [y] * len(row.accuracy.parts), ".", color=colour, alpha=0.6)
     for model, colour in zip(models, COLOURS, strict=False):
         ax.plot([], [], "o", color=colour, markersize=7, label=model)
-    if any(len(row.trials) < whole[parts[row.name][1]] for row in found):
+    if any(len(row.trials) < whole[row.at] for row in found):
         ax.plot([], [], "o", color=INK, markersize=7, fillstyle="none", markeredgewidth=2, label="some folds only")
     ax.axvline(paper, color=INK, linewidth=1, linestyle="--", label="the paper's claim")
     ax.axvline(100 / 6, color=INK, linewidth=1, linestyle=":", label="chance")
@@ -140,9 +139,8 @@ def curve(ax: Axes, found: Sequence[RowReport], experiment: Experiment) -> None:
     means = np.array([row.accuracy.mean for row in found])
     reach = np.array([[row.accuracy.mean - row.accuracy.low, row.accuracy.high - row.accuracy.mean] for row in found])
     ax.errorbar(xs, means, yerr=reach.T if xs else None, fmt="o-", capsize=5, color=COLOURS[0])
-    name = experiment.rows[0].name.partition(" = ")[0]
-    ax.set_xticks(range(len(experiment.rows)), [row.name.partition(" = ")[2] for row in experiment.rows])
-    ax.set(xlabel=name, ylabel="accuracy, percent", xlim=(-0.5, len(experiment.rows) - 0.5))
+    ax.set_xticks(range(len(experiment.rows)), [row.at for row in experiment.rows])
+    ax.set(xlabel=experiment.axis, ylabel="accuracy, percent", xlim=(-0.5, len(experiment.rows) - 0.5))
 
 
 def confusion(ax: Axes, counts: np.ndarray, emotions: Sequence[str]) -> None:

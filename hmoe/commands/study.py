@@ -205,8 +205,12 @@ def _narrow(table: pd.DataFrame, judged: bool) -> str:
 
     import pandas as pd
 
-    interval = next(name for name in table.columns if name.startswith("accuracy,"))
-    columns = {"row": table["row"], "paper": None, "accuracy, % [95 %]": table[interval], "trials": table["trials"]}
+    columns = {
+        "row": table["row"],
+        "paper": None,
+        "accuracy, % [95 %]": table["accuracy, 95 % interval"],
+        "trials": table["trials"],
+    }
     if judged and "paper" in table:
         columns["paper"] = table["paper"].map(lambda value: "–" if pd.isna(value) else f"{value:.1f}")
     cells = [[name, *column.astype(str)] for name, column in columns.items() if column is not None]

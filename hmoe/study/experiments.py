@@ -29,7 +29,8 @@ class Row:
     protocol: str = "stratified-5"
     condition: str = ""  # under which the test fold is heard (chapter 18); `robustness.CONDITIONS` has them
     weights: str = ""  # of the experts, in the place of the router's own; `routing.forced` makes them
-    group: str = ""  # rows that are one model under several conditions
+    group: str = ""  # rows that are one model: under several conditions or protocols, or on another input
+    at: str = ""  # what tells the row from others of its group or experiment: a protocol, a part, a value of the axis
     note: str = ""  # what a reader must know about ours, e.g. "after TLFMRF: ..."
     guessed: bool = False  # the architecture: the paper names it and describes nothing, so there is no verdict on it
 
@@ -47,6 +48,7 @@ class Experiment:
     """By row: what was different in the configuration when it was first recorded, where a rule has changed since.
     `report.rows` reads the experiment so until all its rows are recorded anew, because no table mixes two rules."""
     protocols: tuple[str, ...] = ()  # private ones that its rows may name
+    axis: str = ""  # of a figure: what its rows change, each to its `at`
 
     def row(self, name: str) -> Row:
         """The row of a name, whatever its case. ConfigError for another, with a guess at what was meant."""
@@ -119,8 +121,9 @@ TABLE_2 = Experiment(
         ),
         Row(
             "LSTM (frames)",
-            {"model": "lstm", **FRAMES, "epochs": 300},
-            _table_2(73.2, 76.1, 74.5, 75.8, 72.9, 76.7, 75.2, 74.8, 75.0, 74.9),
+            group="LSTM",
+            changes={"model": "lstm", **FRAMES, "epochs": 300},
+            paper=_table_2(73.2, 76.1, 74.5, 75.8, 72.9, 76.7, 75.2, 74.8, 75.0, 74.9),
             note="generic; the input, loop and size of HMoE-SiMBA (frames)",
         ),
         Row(
@@ -131,8 +134,9 @@ TABLE_2 = Experiment(
         ),
         Row(
             "Transformer (frames)",
-            {"model": "transformer", **FRAMES, "epochs": 300},
-            _table_2(76.8, 79.0, 77.3, 78.5, 76.2, 79.5, 78.7, 78.5, 78.8, 78.6),
+            group="Transformer",
+            changes={"model": "transformer", **FRAMES, "epochs": 300},
+            paper=_table_2(76.8, 79.0, 77.3, 78.5, 76.2, 79.5, 78.7, 78.5, 78.8, 78.6),
             note="generic; the input, loop and size of HMoE-SiMBA (frames)",
         ),
         Row(
@@ -186,11 +190,13 @@ TABLE_2 = Experiment(
             "HMoE-SiMBA (frames)",
             FRAMES,
             _table_2(90.4, 92.3, 90.5, 92.8, 88.7, 93.4, 92.2, 92.0, 92.3, 92.1),
+            group="HMoE-SiMBA",
             note="the paper's model on the sequence: 80 ms a frame, dropout 0.3",
         ),
         Row(
             "HMoE-SiMBA (20 ms)",
             FINE,
+            group="HMoE-SiMBA",
             note="the paper's model on the sequence at nearly its own grain: 20 ms a frame",
         ),
     ),
@@ -209,14 +215,14 @@ TABLE_2 = Experiment(
 
 
 def _both(
-    name: str, title: str, rows: tuple[Row, ...], reference: str, protocols: tuple[str, ...] = ()
+    name: str, title: str, rows: tuple[Row, ...], reference: str, protocols: tuple[str, ...] = (), axis: str = ""
 ) -> tuple[Experiment, Experiment]:  # fmt: skip
     """An experiment in both readings: the pooled vector, and frames, where time is."""
     pooled = tuple(replace(row, changes={**NESTED, **row.changes}) for row in rows)
     frames = tuple(replace(row, changes={**FRAMES, **row.changes}) for row in rows)
     return (
-        Experiment(name, title, pooled, reference, protocols=protocols),
-        Experiment(f"{name}_frames", f"{title}, on frames", frames, reference, protocols=protocols),
+        Experiment(name, title, pooled, reference, protocols=protocols, axis=axis),
+        Experiment(f"{name}_frames", f"{title}, on frames", frames, reference, protocols=protocols, axis=axis),
     )
 
 
@@ -225,14 +231,19 @@ TABLE_3, TABLE_3_FRAMES = _both(
     "Ablation study",
     (
         Row("Full model", {}, _accuracy(92.2)),
-        Row("w/o SiMBA", {"simba": False}, _accuracy(89.5)),
-        Row("w/o router", {"router": "uniform"}, _accuracy(90.1)),
-        Row("w/o CNN expert", {"experts": ("lstm", "transformer")}, _accuracy(91.3)),
-        Row("w/o LSTM expert", {"experts": ("cnn", "transformer")}, _accuracy(91.5)),
-        Row("w/o Transformer expert", {"experts": ("lstm", "cnn")}, _accuracy(91.0)),
-        Row("w/o MFCC", {"modalities": ("mel", "chroma")}, _accuracy(88.7)),
-        Row("w/o mel", {"modalities": ("mfcc", "chroma")}, _accuracy(89.1)),
-        Row("w/o chroma", {"modalities": ("mfcc", "mel")}, _accuracy(91.8)),
+        *(
+            Row(f"w/o {part}", changes, _accuracy(printed), at=part)
+            for part, changes, printed in (
+                ("SiMBA", {"simba": False}, 89.5),
+                ("router", {"router": "uniform"}, 90.1),
+                ("CNN expert", {"experts": ("lstm", "transformer")}, 91.3),
+                ("LSTM expert", {"experts": ("cnn", "transformer")}, 91.5),
+                ("Transformer expert", {"experts": ("lstm", "cnn")}, 91.0),
+                ("MFCC", {"modalities": ("mel", "chroma")}, 88.7),
+                ("mel", {"modalities": ("mfcc", "chroma")}, 89.1),
+                ("chroma", {"modalities": ("mfcc", "mel")}, 91.8),
+            )
+        ),
     ),
     reference="Full model",
 )
@@ -240,15 +251,17 @@ TABLE_3, TABLE_3_FRAMES = _both(
 FIGURE_2, FIGURE_2_FRAMES = _both(
     "figure2",
     "Sensitivity to D_state",
-    tuple(Row(f"D_state = {N}", {"d_state": N}) for N in (64, 128, 256, 512)),
+    tuple(Row(f"D_state = {N}", {"d_state": N}, at=f"{N}") for N in (64, 128, 256, 512)),
     reference="D_state = 256",
+    axis="D_state",
 )
 
 FIGURE_3, FIGURE_3_FRAMES = _both(
     "figure3",
     "Sensitivity to D_selected",
-    tuple(Row(f"D_selected = {D}", {"d_selected": D}) for D in (32, 64, 128, 256)),
+    tuple(Row(f"D_selected = {D}", {"d_selected": D}, at=f"{D}") for D in (32, 64, 128, 256)),
     reference="D_selected = 128",
+    axis="D_selected",
 )
 
 FIGURE_4, FIGURE_4_FRAMES = _both(
@@ -270,13 +283,16 @@ EXPERIMENTS = {e.name: e for e in (TABLE_2, TABLE_3, FIGURE_2, FIGURE_3, FIGURE_
 
 def _strengths(name: str, model: str) -> tuple[Row, ...]:
     """One classifier from the weakest version to the strongest, each beside the paper's number."""
+    versions = (
+        ("defaults", model, {}, LIBRARY),
+        ("standardised", f"{model}-scaled", {}, ""),
+        ("tuned", f"{model}-tuned", {}, TUNED),
+        ("tuned, statistics", f"{model}-tuned", {"reading": "statistics"}, ""),
+    )
     paper = TABLE_2.row(name).paper
-    plain = {**NESTED, "augment": ()}
-    return (
-        Row(f"{name}, defaults", {"model": model, **plain}, paper, note=LIBRARY),
-        Row(f"{name}, standardised", {"model": f"{model}-scaled", **plain}, paper),
-        Row(f"{name}, tuned", {"model": f"{model}-tuned", **plain}, paper, note=TUNED),
-        Row(f"{name}, tuned, statistics", {"model": f"{model}-tuned", "reading": "statistics", **plain}, paper),
+    return tuple(
+        Row(f"{name}, {how}", {**NESTED, "augment": (), "model": version, **more}, paper, group=name, at=how, note=note)
+        for how, version, more, note in versions
     )
 
 
@@ -284,6 +300,7 @@ _CENTRED = Row(
     "SVM, centred",
     {**NESTED, "model": "svm-centred", "augment": ()},
     TABLE_2.row("SVM").paper,
+    group="SVM",
     note="not scaled",
 )
 
@@ -314,7 +331,7 @@ PROTOCOLS = Experiment(
     "protocols",
     "What the protocol hides",
     tuple(
-        Row(f"{name}, {title}", {**NESTED, **changes, **further}, protocol=protocol, group=name)
+        Row(f"{name}, {title}", {**NESTED, **changes, **further}, protocol=protocol, group=name, at=title)
         for name, changes in _WITNESSES
         for title, protocol, further in (
             ("best epoch on the test fold", "stratified-5", {"selection": "test"}),
@@ -475,6 +492,7 @@ ROBUSTNESS = Experiment(
             _DISTURBED,
             condition,
             group=name,
+            at=condition,
             guessed=name == "CNN+Bi-GRU",
         )  # fmt: skip
         for name, changes in (

@@ -100,7 +100,7 @@ def experiment(row: Row, steps: Iterable[Step], **changes: Any) -> Experiment:
             own |= {"copies": COPIES, "augment": config.augment or Config().augment}
             own |= {"epochs": max(1, round(config.epochs / (COPIES + 1)))} if network else {}
         if network or step is not BEST:
-            rows.append(Row(f"{row.name}: {step.title}", own, protocol=step.protocol))
+            rows.append(Row(f"{row.name}: {step.title}", own, protocol=step.protocol, group=row.name, at=step.title))
     return Experiment(
         NAME, f"The ladder of protocols: {row.name}", tuple(rows), protocols=tuple(each.name for each in LEAKING)
     )
@@ -156,7 +156,7 @@ class Ladder:
 
 def read(store: Store, row: Row, steps: Iterable[Step], **changes: Any) -> Ladder:
     """What is recorded of a row's steps, from the most generous test to the strictest."""
-    found = {each.name.partition(": ")[2]: each for each in report.rows(store, experiment(row, steps, **changes))}
+    found = {each.at: each for each in report.rows(store, experiment(row, steps, **changes))}
     leaks = [
         Leak(what, generous.title, strict.title, report.worth(found[generous.title], found[strict.title]))
         for generous, strict, what in LEAKS

@@ -110,6 +110,8 @@ class RowReport:
     store: Store | None = None  # where the trials are recorded
     config: Config = field(default_factory=Config)
     guessed: bool = False  # its architecture: the paper names it and describes nothing
+    group: str = ""  # and `at`: as its row has them
+    at: str = ""
     splits: Splits = UNKNOWN
     emotions: tuple[str, ...] = ()
     values: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False)
@@ -283,7 +285,7 @@ def _row(
     emotions, values = _values(store, trials, ids)
     bare = RowReport(
         row.name, {}, row.paper, trials, store=store, config=config, guessed=row.guessed, splits=known,
-        emotions=emotions, values=values,
+        emotions=emotions, values=values, group=row.group, at=row.at,
     )  # fmt: skip
     return replace(bare, estimates=Lazily(measures(trials), partial(_estimate, bare)))
 

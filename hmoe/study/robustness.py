@@ -160,7 +160,7 @@ class Disturbed(Corpus):
         utterance, clean = self.table.iloc[i], super().waveform
         rng = np.random.default_rng(stable_seed("disturbed", utterance["id"], self.condition))
         others: list[np.ndarray] = []
-        if self.condition.startswith("babble"):
+        if getattr(self.change, "func", None) is babble:
             strangers = np.flatnonzero(self.table["speaker"] != utterance["speaker"])
             if len(strangers) == 0:
                 raise CorpusError(self.name, "one speaker", "babble is mixed from other people: add some")

@@ -15,6 +15,7 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.study import report
+from hmoe.study.experiments import FIGURE_2, FIGURE_3_FRAMES, Experiment
 from hmoe.study.metrics import Estimate
 from hmoe_book import exhibit, plots, probe
 
@@ -111,14 +112,25 @@ def test_intervals_mark_our_mean_and_the_paper() -> None:
     assert list(ours) == [80, 70] and paper[0] == 92.2 and np.isnan(paper[1])
 
 
+@pytest.mark.parametrize("experiment", [FIGURE_2, FIGURE_3_FRAMES], ids=lambda experiment: experiment.name)
+def test_a_curve_stands_over_the_values_that_its_rows_take(experiment: Experiment) -> None:
+    _, ax = plt.subplots()
+    plots.curve(ax, [], experiment)
+    field = experiment.axis.lower()
+    assert [label.get_text() for label in ax.get_xticklabels()] == [str(row.changes[field]) for row in experiment.rows]
+    assert ax.get_xlabel() == experiment.axis
+
+
 def test_by_protocol_each_model_has_a_colour_and_a_row_cut_short_a_hollow_mark() -> None:
-    counts = {"SVM, known": 5, "SVM, new, twice": 4, "TIM-Net, known": 5, "TIM-Net, new, twice": 2}
+    def row(model: str, protocol: str, folds: int, mean: float) -> report.RowReport:
+        measured = {"accuracy": Estimate(mean, mean - 1, mean + 1, folds)}
+        trials = pd.DataFrame(index=range(folds))
+        return report.RowReport(f"{model} {protocol}", measured, {}, trials, group=model, at=protocol)
+
     found = [
-        report.RowReport(
-            name, {"accuracy": Estimate(10.0 * k, 10 * k - 1, 10 * k + 1, 4)}, {}, pd.DataFrame(index=range(n))
-        )
-        for k, (name, n) in enumerate(counts.items(), 1)
-    ]
+        row("SVM", "known", 5, 10.0), row("SVM", "new, twice", 4, 20.0),
+        row("TIM-Net", "known", 5, 30.0), row("TIM-Net", "new, twice", 2, 40.0),
+    ]  # fmt: skip
     ax = plots.by_protocol(found, 92.2).axes[0]
     marks = [line for line in ax.lines if len(line.get_xdata()) == 1]
     assert [(mark.get_xdata()[0], mark.get_fillstyle()) for mark in marks] == [
@@ -127,7 +139,7 @@ def test_by_protocol_each_model_has_a_colour_and_a_row_cut_short_a_hollow_mark()
     assert marks[0].get_color() == marks[1].get_color() != marks[2].get_color() == marks[3].get_color()
     assert [round(mark.get_ydata()[0]) for mark in marks] == [0, 1, 0, 1]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["known", "new, twice"]
-    further = report.RowReport("TIM-Net, first", {"accuracy": Estimate(5, 4, 6, 5)}, {}, pd.DataFrame(index=range(5)))
+    further = row("TIM-Net", "first", 5, 5.0)
     three = plots.by_protocol([*found[:2], further, *found[2:]], 92.2).axes[0].get_yticklabels()
     assert [label.get_text() for label in three] == ["first", "known", "new, twice"]
     assert "some folds only" in ax.get_legend_handles_labels()[1]
