@@ -158,7 +158,7 @@ def test_a_class_with_fewer_utterances_than_folds_is_one_line(
         path = tmp_path / "liuchanhg" / "angry" / f"{number}.wav"
         audio.write(path, tiny.tone("anger", "ann", number), RATE)
     line = refused(capsys, "run", "table2", "--corpus", "casia", "--root", tmp_path)
-    assert "class 'anger' has 4 utterances; needs at least 5" in line
+    assert re.search(r"'anger'.*\b4\b.*\b5\b", line)
 
 
 def test_config_prints_every_field_and_the_key(capsys: pytest.CaptureFixture[str]) -> None:

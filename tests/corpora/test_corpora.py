@@ -499,7 +499,7 @@ def test_one_recording_with_two_emotions_is_an_error(tmp_path: Path) -> None:
     path = speak(tmp_path / "anger" / "a.wav")
     (tmp_path / "sad").mkdir()
     shutil.copy(path, tmp_path / "sad" / "b.wav")
-    with pytest.raises(CorpusError, match="sadness, and the same recording as .*a.wav, which is anger; remove one"):
+    with pytest.raises(CorpusError, match=r"sadness.*\ba\.wav.*anger"):
         load("folder", tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def test_sentences_are_fifty_different_ones() -> None:
 
 def test_a_directory_with_anything_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(CorpusError, match="holds something else than the synthetic corpus; give a new directory"):
+    with pytest.raises(CorpusError, match=re.escape(str(tmp_path))):
         load("synthetic", tmp_path)
     assert content(tmp_path).keys() == {"thesis.txt"}
 

@@ -165,7 +165,7 @@ class Greedy(HMoESiMBA):
 
 
 def test_memory_that_runs_out_is_one_line_with_what_to_do() -> None:
-    with pytest.raises(TrainingError, match="epoch 1: cpu is out of memory; fewer --workers, or --set batch_size"):
+    with pytest.raises(TrainingError, match="epoch 1: .*--workers.*batch_size"):
         fit(lambda: Greedy(config(), C), Noise.of(LABELS), LABELS, TRAIN, None, config(), 0)
 
 
@@ -352,7 +352,7 @@ def test_a_model_of_vectors_refuses_frames_rather_than_read_the_first_and_stops_
     rows = (Row("svm", {"model": "svm", "reading": "frames", "augment": ()}), Row("full", tiny.SMALL))
     wanted = grid.trials([Experiment("e", "", rows)], tiny_corpus, profiles.PROFILES["full"], [0], folds=["0"])
     store = Store("tiny", tmp_path)
-    with pytest.raises(TrainingError, match="row 'svm'.* reading 'frames': the model reads one vector an utterance"):
+    with pytest.raises(TrainingError, match="row 'svm'.*'frames'"):
         grid.run(wanted, tiny_corpus, store, workers=1, progress=False)
     assert set(store.read("e")["row"]) == {"full"}
 

@@ -210,12 +210,12 @@ def test_whisper_refuses_what_it_would_hear_the_beginning_of(
     name = str(saved["Whisper"])
     encoder, just = encoders.load(name), np.tile(VOICE, 30)
     assert len(encoder(just, RATE).frames) == 1500
-    with pytest.raises(AudioError, match="32.0 s is too long, the limit is 30 s; cut it into utterances"):
+    with pytest.raises(AudioError, match=r"32\.0 s.*\b30 s"):
         encoder(np.tile(VOICE, 32), RATE)
     audio.write(tmp_path / "long.wav", np.tile(VOICE, 32))
     table = tiny_corpus.table.head(3).reset_index(drop=True)
     table.loc[1, "path"] = str(tmp_path / "long.wav")
-    with pytest.raises(CorpusError, match=r"cannot hear 1 of 3 recordings: .*long\.wav \(32\.0 s is too long"):
+    with pytest.raises(CorpusError, match=r"1 of 3.*long\.wav.*32\.0 s"):
         cached._passed(Corpus("x", tmp_path, table, tiny_corpus.emotions), name, "every", 0, 1, False)
 
 

