@@ -14,7 +14,7 @@ from reading import DESKTOP, PAGES, RESULTS
 from hmoe.study import claims, report
 from hmoe.study.experiments import experiment
 from hmoe.study.store import Store
-from hmoe_book import pages, prose
+from hmoe_book import exhibit, pages, prose
 
 
 def test_next_visits_every_page_once_and_previous_leads_back(browser: Browser, site: str) -> None:
@@ -90,9 +90,9 @@ TABLES = [  # of recorded accuracies, a line a row: the chapter, the name of the
 def test_a_chapter_shows_the_records(chapter: str, name: str, of: str, html: Path) -> None:
     shown = {line[0]: line for line in cells(chapter_text(html, chapter), name)}
     for row in experiment(of).rows:
-        assert row.name in shown or of == "speakers"  # which lists what is recorded
+        assert exhibit.displayed(row.name) in shown or of == "speakers"  # which lists what is recorded
     for row in report.rows(Store(pages.RECORDED, RESULTS), experiment(of)):
-        assert str(row.accuracy) in shown[row.name]
+        assert str(row.accuracy) in shown[exhibit.displayed(row.name)]
         assert str(row.accuracy).startswith(f"{row.trials['accuracy'].mean():.1f}")
 
 
