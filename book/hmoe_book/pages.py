@@ -142,15 +142,17 @@ def gpu_expected() -> str:
         ]
     if len(compiled):
         columns = ["pass", "N", "channels", "states", "registers", "spilled", "shared", "programs", "occupancy"]
+        compiler = ", ".join(sorted(set(compiled["triton"])))
         head = (
             "pass", "N", "channels a program", "states a program", "registers a thread", "spilled, bytes",
             "shared, bytes", "programs a multiprocessor", "occupancy, %",
         )  # fmt: skip
-        caption = "The scan's kernels, compiled for sm_90 without a GPU"
+        caption = f"The scan's kernels, compiled by Triton {compiler} for sm_90, without a GPU"
         parts += [
             numbered(runs.table(head, list(compiled[columns].itertuples(index=False))), caption, "tab-kernels"),
             "A program is one warp that walks through time with its states in registers, 8 in each thread. Wider tiles "
-            "spill or halve the programs that fit; narrower ones leave more partial sums to add up.",
+            "spill or halve the programs that fit; narrower ones leave more partial sums to add up. How many registers "
+            "the backward pass may take is bounded, because what the compiler takes differs from version to version.",
             "",
             f"({compiled_line.replace('measurements', 'kernels, compiled on')})",
             "",

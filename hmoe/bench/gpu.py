@@ -81,7 +81,8 @@ def kernels(states: Iterable[int] = STATES) -> pd.DataFrame:
                 (i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if types[name].startswith("*")
             }  # as PyTorch allocates
             source = ASTSource(kernel, types, constexprs=fixed, attrs=aligned)
-            made = triton.compile(source, GPUTarget("cuda", ARCHITECTURE, WARP), {"num_warps": warps})
+            bound = {"maxnreg": ours.most_registers(N)} if kernel is ours.backward_kernel else {}
+            made = triton.compile(source, GPUTarget("cuda", ARCHITECTURE, WARP), {"num_warps": warps, **bound})
             used = _resources(made.asm["cubin"])
             held = min(REGISTERS // (-(-used["REG"] // 8) * 8 * WARP * warps), WARPS // warps, BLOCKS)
             rows.append(

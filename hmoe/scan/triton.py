@@ -149,11 +149,16 @@ INTERPRETED = isinstance(forward_kernel, InterpretedFunction)
 def tile(N: int) -> dict[str, int]:
     """Channels and states of a program: 8 by 32, or more channels where there are fewer states; 8 in each thread.
 
-    Of the tiles of one warp tried, the widest whose backward pass has 128 registers or few more, so that a
-    multiprocessor holds 16 programs, without a spill; a row of 32 states makes the sums cheap (12 shuffles for 8 y).
+    Of the tiles of one warp tried, the widest of which a multiprocessor holds 16 programs in the backward pass, without
+    a spill; a row of 32 states makes the sums cheap (12 shuffles for 8 y).
     """
     states = min(32, triton.next_power_of_2(N))
     return {"LANES": min(32, 256 // states), "STATES": states, "num_warps": 1}
+
+
+def most_registers(N: int) -> int:
+    """Of a thread of the backward pass: the fewest that compile without a spill. Unbounded, Triton 3.6 takes 155."""
+    return 128 if tile(N)["STATES"] == 32 else 184
 
 
 def _size(L: int) -> int:
@@ -198,6 +203,6 @@ def backward(
     strides = [step for tensor in (dy, dlast, u, delta, B, C) for step in tensor.stride()]
     backward_kernel[programs](
         dy, dlast, u, delta, A.contiguous(), B, C, kept, states, du, ddelta, dA, dB, dC,
-        *strides, D, N, L, size, **own,
+        *strides, D, N, L, size, **own, maxnreg=most_registers(N),
     )  # fmt: skip
     return _added(du), _added(ddelta), dA.sum(dim=0), _added(dB), _added(dC)
