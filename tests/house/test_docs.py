@@ -24,7 +24,7 @@ from hmoe.base.files import PACKAGE, PROJECT
 from hmoe.corpora import Corpus, audio, load
 from hmoe.corpora.synthetic import make, sentences
 
-PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "book").glob("*.md"))]
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "book").glob("*.md*"))]
 FENCE = re.compile(r"(?:^<!-- (run|file: \S+|starts: \S+) -->\n)?^```(\w+)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELLS = {"bash", "sh", "shell", "console"}
 
