@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ EQUATIONS: dict[int, tuple[str, str]] = {
     10: ("hmoe.train.train_epoch", "10-hmoe-simba"),  # cross-entropy
 }
 """Equation of the paper -> what is it here, and the chapter that takes it apart."""
+
+# Of tqdm, by whatever library imports it in a notebook: bars are text there, which needs no widgets.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 _LAZY = {"Config": "hmoe.config", "HMoESiMBA": "hmoe.model"}
 

@@ -37,3 +37,5 @@ else
 fi
 # For the weights in it alone: what it depends on needs a C compiler, and no longer runs.
 .venv/bin/python -m pip install --quiet --no-deps -c constraints.txt Resemblyzer
+# Other programs that open notebooks find this environment by a name of its own, not as one of many "python3".
+.venv/bin/python -m ipykernel install --sys-prefix --name hmoe --display-name 'HMoE-SiMBA (hmoe)' >/dev/null

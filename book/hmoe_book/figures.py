@@ -43,14 +43,20 @@ EMOTION_COLOURS = {
     "neutral": "#7f7f7f",
     "fear": "#bb1dff",
     "surprise": "#4ba961",
+    "disgust": "#7a7a00",
+    "calm": "#00a3a3",
+    "contempt": "#c4539c",
+    "boredom": "#8c6a4f",
+    "excitement": "#ff5a5a",
+    "frustration": "#6f6fe8",
 }
-"""One colour for each emotion, everywhere, in the paper's order."""
+"""One colour for each emotion that a corpus may have, everywhere; first the paper's six in its order."""
 
 COLOURS = ["#1080b1", "#e17e00", "#4ba961", "#bf281b", "#bb1dff", "#7f7f7f"]
 """For whatever is not an emotion, in the order of use."""
 
-OF_THE_MACHINE = ("IProgress not found", "A worker stopped while some jobs were given")
-"""Warnings that say nothing of a page: no widgets for progress bars, a worker process that was idle too long."""
+OF_THE_MACHINE = ("A worker stopped while some jobs were given",)
+"""Warnings that say nothing of a page: a worker process that was idle too long."""
 
 
 def use() -> None:

@@ -189,7 +189,7 @@ def report_command(
         typer.echo(_wide(shown) if wide else _narrow(shown, judged=corpus == "casia"))
         if not there.all():
             typer.echo(_filled(f"Not recorded yet: {'; '.join(table['row'][~there])}."))
-        typer.echo(_filled(report.provenance(store, chosen, found)))
+        typer.echo(_filled(report.provenance(store, chosen, found, on_disk=True)))
 
 
 WIDTH = 100  # columns of a terminal that a report keeps within, unless it is asked for everything

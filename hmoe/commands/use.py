@@ -176,6 +176,7 @@ def pretrain_command(
     size: Annotated[str, typer.Option(help="micro, or the published tiny, small, base.")] = "micro",
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     without: Annotated[list[str] | None, typer.Option(help="A speaker to leave out; repeatable.")] = None,
+    results: Results = None,
 ) -> None:  # fmt: skip
     """Pre-train an encoder on masked patches of a corpus, whose labels it never reads (micro: about 5 minutes).
 
@@ -184,7 +185,7 @@ def pretrain_command(
     from hmoe.base import stamp
     from hmoe.parrot.encoders import own_path, register
     from hmoe.parrot.pretraining import pretrain, save_encoder
-    from hmoe.study import profiles
+    from hmoe.study import home, profiles
 
     kind, dash, seed = name.partition("-")
     if not dash or not seed.isdecimal():
@@ -198,7 +199,8 @@ def pretrain_command(
     facts = {"corpus": corpus, "utterances": str(len(data)), "without": " ".join(without or ()), "seed": seed}
     facts |= {"epochs": str(epochs), "commit": stamp.commit(), "date": stamp.now()}
     save_encoder(encoder, own_path(name), facts)
-    register(name, history[-1], {"size": size, **facts, "machine": stamp.machine()})
+    facts = {"size": size, **facts, "machine": stamp.machine()}
+    register(name, history[-1], facts, home.root_of(data.name, results))  # the book's are of the book's corpora
     typer.echo(f"loss {history[0]:.3f} to {history[-1]:.3f} (1 is guessing the mean): {own_path(name)}")
 
 

@@ -356,26 +356,26 @@ def own_path(name: str) -> Path:
     return cache_dir() / "encoders" / f"{name}.safetensors"
 
 
-def register(name: str, loss: float, facts: dict[str, str]) -> None:
-    """Say in `results/encoders.csv` which weights the name of an own encoder stands for on a machine.
+def register(name: str, loss: float, facts: dict[str, str], results: Path | None = None) -> None:
+    """Say in `encoders.csv` of the results which weights the name of an own encoder stands for on a machine.
 
     The last bits of a training depend on the processor, so records name theirs, as the lines of this table do.
     """
     line = {"encoder": name, "weights": Patches(own_path(name)).identity.rpartition("-")[2], "loss": f"{loss:.4f}"}
-    path = results_dir() / "encoders.csv"
+    path = (results or results_dir()) / "encoders.csv"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            table = pd.concat([registered(), pd.DataFrame([{**line, **facts}])])
+            table = pd.concat([registered(path), pd.DataFrame([{**line, **facts}])])
             table = table.drop_duplicates(["encoder", "machine"], keep="last").sort_values(["encoder", "machine"])
             atomic_write(path, table.to_csv(index=False))
     except OSError as error:
         raise StoreError.unwritable(path, error, "choose another HMOE_RESULTS") from None
 
 
-def registered() -> pd.DataFrame:
+def registered(path: Path | None = None) -> pd.DataFrame:
     try:
-        return pd.read_csv(results_dir() / "encoders.csv", dtype=str, keep_default_na=False)
+        return pd.read_csv(path or results_dir() / "encoders.csv", dtype=str, keep_default_na=False)
     except FileNotFoundError:
         return pd.DataFrame({"encoder": [], "weights": []})
 

@@ -661,8 +661,8 @@ def described(found: Iterable[RowReport], experiment: Experiment) -> str:
     return "; ".join(parts) + "."
 
 
-def provenance(store: Store, experiment: Experiment, rows: list[RowReport]) -> str:
-    """One line: corpus, protocol, n, seeds, commits, machine, dates."""
+def provenance(store: Store, experiment: Experiment, rows: list[RowReport], on_disk: bool = False) -> str:
+    """One line: corpus, protocol, n, seeds, commits, machine, dates. `on_disk`: with the paths of this machine."""
     if not rows:
         return f"{experiment.name} on {store.corpus}: nothing recorded yet"
     trials = pd.concat([row.trials for row in rows])
@@ -672,7 +672,9 @@ def provenance(store: Store, experiment: Experiment, rows: list[RowReport]) -> s
     dates = sorted(trials["date"].str[:10].unique())
     span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     names = trials["experiment"].unique()
-    if store.root.is_relative_to(cache_dir()):  # forgotten when the code changes: nothing to lead to
+    if on_disk:
+        where = ", ".join(str(store.path(name)) for name in names)
+    elif store.root.is_relative_to(cache_dir()):  # forgotten when the code changes: nothing to lead to
         where = "Computed on this page"
     elif store.root in (PROJECT / "results", results_dir()):
         where = ", ".join(f"results/{store.corpus}/{name}.csv" for name in names)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,8 +41,9 @@ def errors(notebook: Path) -> list[str]:
     return [output.get("text") or "\n".join(output.traceback) for output in said]
 
 
-def run(*command: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(word) for word in command], cwd=folder, capture_output=True, text=True, check=False)
+def run(*command: object, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    words, env = [str(word) for word in command], os.environ | variables
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=env)
 
 
 def test_plain_papermill_runs_a_chapter_on_a_corpus_of_the_readers(tmp_path: Path, small_corpus: Corpus) -> None:
@@ -57,6 +61,23 @@ def test_jupyter_executes_a_chapter_from_any_folder(chapter: Path, tmp_path: Pat
     done = run(PROGRAMS / "jupyter", "execute", "--inplace", chapter, folder=elsewhere)
     assert done.returncode == 0, done.stderr
     assert errors(chapter) == []
+
+
+def test_nbconvert_runs_a_notebook_of_the_readers_in_the_kernel_that_set_up_registers(tmp_path: Path) -> None:
+    """By its own name, from any folder, with bars of other libraries and no word about widgets."""
+    (command,) = re.findall(r"-m (ipykernel install .*?) >", (PROJECT / "tools" / "setup.sh").read_text())
+    where = command.replace("--sys-prefix", f"--prefix {tmp_path}")
+    run(sys.executable, "-m", *shlex.split(where), folder=tmp_path)
+    said = "import sys\nfrom hmoe.use.pretrained import Pretrained\nfrom tqdm.auto import trange\n"
+    said += "[*trange(2)]\nprint(sys.prefix)"
+    mine = tmp_path / "mine.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(said)]), mine)
+    convert = ["nbconvert", "--to", "notebook", "--execute", "--inplace", "--ExecutePreprocessor.kernel_name=hmoe"]
+    found = {"JUPYTER_PATH": str(tmp_path / "share" / "jupyter")}
+    done = run(PROGRAMS / "jupyter", *convert, mine, folder=tmp_path, **found)
+    assert done.returncode == 0, done.stderr
+    assert sys.prefix in mine.read_text()
+    assert "IProgress" not in mine.read_text() and "IProgress" not in done.stderr
 
 
 def test_a_device_that_is_not_there_ends_a_chapter_in_one_line(chapter: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import reading
 from playwright.sync_api import Browser
 
+from hmoe.corpora.labels import COMMON
 from hmoe_book import figures
 
 # Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
@@ -48,8 +49,13 @@ def test_every_colour_stands_out_from_a_white_and_from_a_dark_page(colour: str) 
 
 @pytest.mark.parametrize("vision", VISION)
 def test_no_two_emotions_look_alike(vision: str) -> None:
-    seen = [lab(VISION[vision] @ linear(colour)) for colour in figures.EMOTION_COLOURS.values()]
+    seen = [lab(VISION[vision] @ linear(figures.EMOTION_COLOURS[each])) for each in COMMON[:6]]
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 25
+
+
+def test_every_emotion_that_a_corpus_may_have_has_a_colour_of_its_own() -> None:
+    seen = [lab(linear(figures.EMOTION_COLOURS[each])) for each in COMMON]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 20
 
 
 def drawn() -> str:

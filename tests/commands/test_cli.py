@@ -514,6 +514,7 @@ def test_report_prints_the_records_in_every_format(capsys: pytest.CaptureFixture
     assert code == 0
     words = " ".join(out.split())
     assert "5 trials (seeds 0)" in words
+    assert str(store_for("casia", PROFILES["full"]).path("table2")) in words.replace(" ", "")  # what was really read
     assert max(map(len, out.splitlines())) <= 100
     assert out.splitlines()[1].startswith("HMoE-SiMBA ")
     assert "Not recorded yet: SVM; SVM, tuned; " in words

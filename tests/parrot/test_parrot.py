@@ -340,6 +340,8 @@ def test_a_name_stands_for_the_weights_of_the_records(
     monkeypatch.setenv("HMOE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HMOE_RESULTS", str(tmp_path / "results"))
     pretraining.save_encoder(pretrained[0], encoders.own_path("mamba-8"), {})
+    encoders.register("mamba-8", 0.6, {"machine": "mine"}, tmp_path / "own")  # of a corpus of the user's
+    assert not len(encoders.registered()) and len(encoders.registered(tmp_path / "own" / "encoders.csv")) == 1
     encoders.register("mamba-8", 0.5, {"machine": "mine"})
     encoders.register("mamba-8", 0.4, {"machine": "mine"})
     assert encoders.registered()[["encoder", "loss", "machine"]].values.tolist() == [["mamba-8", "0.4000", "mine"]]
@@ -366,11 +368,11 @@ def test_who_registers_waits_for_who_is_registering(
     pretraining.save_encoder(pretrained[0], encoders.own_path("mamba-8"), {})
     locked, registered = [], encoders.registered
 
-    def watched() -> pd.DataFrame:
+    def watched(path: Path) -> pd.DataFrame:
         with pytest.raises(Timeout), FileLock(tmp_path / "results" / "encoders.lock", timeout=0):
             pass
         locked.append(True)
-        return registered()
+        return registered(path)
 
     monkeypatch.setattr(encoders, "registered", watched)
     encoders.register("mamba-8", 0.5, {"machine": "mine"})
