@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from transformers import MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
+from hmoe import mamba
 from hmoe.mamba import Mamba, MambaBlock, decayed
 
 
@@ -113,3 +114,23 @@ def test_what_mamba_spares_from_weight_decay_and_nothing_else() -> None:
 
 def test_a_model_without_mamba_is_decayed_as_a_whole() -> None:
     assert [len(group["params"]) for group in decayed(torch.nn.Linear(3, 3), 1e-2)] == [2]
+
+
+def test_half_precision_does_not_reach_the_decay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded before the exponential, a slow decay would be another: A is single whatever computes the rest."""
+    seen, scan = [], mamba.selective_scan
+
+    def watched(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, *others: object, **how: object) -> torch.Tensor:
+        seen.append(A)
+        return scan(u, delta, A, *others, **how)
+
+    monkeypatch.setattr(mamba, "selective_scan", watched)
+    one, x = made(), torch.randn(1, 3, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        one(x)
+    single = -torch.exp(one.A_log.detach())
+    half = one.bfloat16()
+    half(x.bfloat16())
+    assert [A.dtype for A in seen] == [torch.float32, torch.float32]
+    assert torch.equal(seen[0].detach(), single)
+    assert torch.equal(seen[1].detach(), -torch.exp(half.A_log.detach().float()))
