@@ -106,7 +106,7 @@ def check(file: BinaryIO, where: object) -> bytes | None:
         raise AudioError(where, f"{kind[0]}, which is not read", kind[1])
     if family := FAMILIES.get(head[:4]):
         if head.startswith(b"caff"):
-            _check_packets(file, family, where)
+            _check_packets(file, size, family, where)
         return _check_chunks(file, size, head, family, where)
     if head[:4] in (b".snd", b"dns."):
         order = "big" if head[:4] == b".snd" else "little"
@@ -248,19 +248,17 @@ def _check_chunks(file: BinaryIO, size: int, head: bytes, family: Chunks, where:
 
 def _walk(file: BinaryIO, family: Chunks) -> Iterator[tuple[bytes, int, int]]:
     """Name, begin and length of each chunk's content."""
-    at, header = family.start, family.name + family.length
-    while True:
+    at, header, size = family.start, family.name + family.length, file.seek(0, os.SEEK_END)
+    while at + header <= size:  # a length may lead beyond what can be sought
         file.seek(at)
         head = file.read(header)
-        if len(head) < header:
-            return
         length = int.from_bytes(head[family.name :], family.order)
         length = max(0, length - header) if family.counts_itself else length
         yield head[:4], at + header, length
         at += header + length + -length % family.pad
 
 
-def _check_packets(file: BinaryIO, family: Chunks, where: object) -> None:
+def _check_packets(file: BinaryIO, size: int, family: Chunks, where: object) -> None:
     """Of a CAF whose packets differ in length (ALAC), their table must add up to the samples."""
     chunks = {name: (begin, length) for name, begin, length in _walk(file, family)}
     begin, length = chunks.get(b"pakt", (0, 0))
@@ -268,7 +266,7 @@ def _check_packets(file: BinaryIO, family: Chunks, where: object) -> None:
     if not length or not 0 < held < UNMEANT:
         return
     file.seek(begin)
-    table = file.read(length)
+    table = file.read(min(length, size))
     packets = re.findall(rb"[\x80-\xff]*[\0-\x7f]", table[24:])[: int.from_bytes(table[:8], "big")]
     announced = sum((byte & 0x7F) << 7 * i for packet in packets for i, byte in enumerate(reversed(packet)))
     if announced and announced != held:
