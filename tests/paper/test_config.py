@@ -51,6 +51,21 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_field_and_what_is_e
     assert "\n" not in line
 
 
+COUNTS = (
+    "sample_rate", "window", "hop", "n_chroma", "pad_to", "frame_stride", "lstm_layers", "cnn_layers", "kernel_size",
+    "transformer_layers", "heads", "router_width", "einfft_blocks", "d_selected", "d_state", "expand", "d_conv",
+    "batch_size", "epochs",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("field", COUNTS)
+def test_a_count_begins_with_one(field: str) -> None:
+    assert getattr(Config(**{field: 1}), field) == 1
+    with pytest.raises(ConfigError) as refused:
+        Config(**{field: 0})
+    assert repr(field) in str(refused.value)
+
+
 def test_the_defaults_are_what_the_paper_prints() -> None:
     config = Config()
     assert (config.lr, config.weight_decay, config.batch_size, config.epochs) == (1e-4, 1e-5, 32, 100)

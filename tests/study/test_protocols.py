@@ -174,6 +174,15 @@ def test_one_recording_under_two_labels_is_refused_naming_both() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_split_needs_an_utterance_on_either_side() -> None:
+    table, nothing = balanced().table, np.array([], int)
+    good = PROTOCOLS["stratified-5"].splits(balanced(), 0)[0]
+    check(Split("x", good.train, good.test[:1]), table, PROTOCOLS["stratified-5"])
+    for empty in (Split("x", nothing, good.test), Split("x", good.train, nothing)):
+        with pytest.raises(ProtocolError):
+            check(empty, table, PROTOCOLS["stratified-5"])
+
+
 @pytest.mark.parametrize("column", ["speaker", "sentence"])
 def test_the_check_catches_a_leak_by_any_column_that_the_protocol_keeps_apart(column: str) -> None:
     whole = balanced()
