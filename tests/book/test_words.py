@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import nbformat
 import pytest
 import typer
@@ -44,7 +44,7 @@ def test_a_chapter_says_it_plainly(chapter: Path) -> None:
     assert [hit for cell in cells for hit in found(cell.source, cell.cell_type == "code")] == []
 
 
-def helps(command: click.Command, name: str = "hmoe") -> Iterator[tuple[str, str]]:
+def helps(command: Any, name: str = "hmoe") -> Iterator[tuple[str, str]]:
     """The help of a command and of all beneath it."""
     parts = [command.help, *(getattr(each, "help", None) for each in command.params)]
     yield name, " ".join(filter(None, parts))
