@@ -163,13 +163,15 @@ def test_one_step_needs_no_state_and_gives_A_no_gradient() -> None:
     assert scan_implementation("cpu", steps=1) == "single-step"
 
 
-def test_steps_one_by_one_are_the_scan() -> None:
+@pytest.mark.parametrize("options", [{"delta_softplus": True}, {}], ids=["soft-plus", "as given"])
+def test_steps_one_by_one_are_the_scan(options: dict) -> None:
     made = {name: tensor.detach() for name, tensor in arguments(2, 3, 7, 4).items()}
-    y, last = selective_scan(**made, **SOFT)
+    made |= {name: made[name].abs() for name in ("delta", "delta_bias")}  # a step goes forward
+    y, last = selective_scan(**made, **options, return_last_state=True)
     state = torch.zeros(2, 3, 4)
     for t in range(7):
         now = {name: made[name][:, :, t] for name in ["u", "delta", "B", "C", "z"]}
-        out, state = selective_scan_step(state, **{**made, **now}, delta_softplus=True)
+        out, state = selective_scan_step(state, **{**made, **now}, **options)
         torch.testing.assert_close(out, y[:, :, t], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(state, last, rtol=1e-4, atol=1e-5)
 
