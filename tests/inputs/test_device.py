@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from networks import NETWORKS
 from torch import Tensor, nn
 
 from hmoe import peers
@@ -18,16 +19,8 @@ from hmoe.corpora import Corpus
 from hmoe.inputs import bank
 from hmoe.inputs.batches import Inputs
 from hmoe.study import grid
-from hmoe.study.experiments import EXPERIMENTS
 from hmoe.study.store import Store
 from hmoe.train import fit, predict
-
-NETWORKS = {
-    f"{config.model}, {config.reading}": config
-    for experiment in EXPERIMENTS.values()
-    for row in experiment.rows
-    if isinstance(peers.build(config := row.config(), 3), nn.Module)
-} | {f"hmoe-simba, {reading}": Config(reading=reading) for reading in ("modalities", "features", "statistics")}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from inputs.test_device import NETWORKS
+from networks import NETWORKS
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
