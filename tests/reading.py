@@ -108,6 +108,7 @@ def check(page: Page) -> None:
 
 def switch(page: Page, mode: str) -> None:
     """To the colours of the day or of the night, as the theme does it for the reader's system."""
+    page.add_style_tag(content="*, ::before, ::after { transition: none !important }")  # no colour on its way
     page.emulate_media(color_scheme=mode)
     page.evaluate("mode => { document.documentElement.dataset.theme = mode }", mode)
     page.evaluate("() => new Promise(requestAnimationFrame)")

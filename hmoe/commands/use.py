@@ -78,7 +78,6 @@ def train_command(
     whole = corpora.load(corpus, root)
     data = profiles.cut(whole, chosen)
     protocols.learnable(data.table, f"corpus {corpus!r}")
-    typer.echo(f"hmoe: {len(data)} of {len(whole)} utterances, at most {config.epochs} epochs", err=True)
     others = [each for each in profiles.PROFILES.values() if each is not chosen]
     records = [
         profiles.store_for(profiles.cut(whole, each), each, kind, name, results)
@@ -87,6 +86,7 @@ def train_command(
     ]
     about = facts(data, config, records)
     inputs = Inputs.of(grid.open_bank(data, config), config, device)
+    typer.echo(f"hmoe: {len(data)} of {len(whole)} utterances, at most {config.epochs} epochs", err=True)
     inputs = inputs if device == "cpu" else inputs.hold()
     rows, held_out = np.arange(len(data)), None
     if config.selection == "nested":

@@ -68,6 +68,7 @@ def table_cells(html: str) -> list[list[str]]:
     return [[read(cell) for cell in line] for line in found]
 
 
+LISTED = ("speakers", "protocols")  # whose tables list what is recorded
 TABLES = [  # of recorded accuracies, a line a row: the chapter, the name of the table, the experiment
     ("11-peers", "tab-peers", "table2"),
     ("12-ablation", "tab-ablation", "table3"),
@@ -90,7 +91,7 @@ TABLES = [  # of recorded accuracies, a line a row: the chapter, the name of the
 def test_a_chapter_shows_the_records(chapter: str, name: str, of: str, html: Path) -> None:
     shown = {line[0]: line for line in cells(chapter_text(html, chapter), name)}
     for row in experiment(of).rows:
-        assert exhibit.displayed(row.name) in shown or of == "speakers"  # which lists what is recorded
+        assert exhibit.displayed(row.name) in shown or of in LISTED
     for row in report.rows(Store(pages.RECORDED, RESULTS), experiment(of)):
         assert str(row.accuracy) in shown[exhibit.displayed(row.name)]
         assert str(row.accuracy).startswith(f"{row.trials['accuracy'].mean():.1f}")
