@@ -52,6 +52,13 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def scan_called_once() -> None:
+    """The first call of an operation imports torch._dynamo, and must not fall under a test's modes or patched modules."""
+    x = torch.ones(1, 1, 2, requires_grad=True)
+    selective_scan(x, x, -torch.ones(1, 1), torch.ones(1, 1, 2), torch.ones(1, 1, 2)).sum().backward()
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One for all tests: playwright refuses a second beside it in the same process."""
