@@ -18,7 +18,6 @@ from playwright.sync_api import Browser, sync_playwright
 
 from hmoe.corpora import Corpus, load
 from hmoe.corpora.synthetic import make, sentences
-from hmoe.scan import selective_scan
 
 pytest.register_assert_rewrite("reading")
 
@@ -51,13 +50,6 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HMOE_CACHE", str(folder / "cache"))
         patch.setenv("HMOE_RESULTS", str(folder / "results"))
         yield folder
-
-
-@pytest.fixture(scope="session", autouse=True)
-def scan_called_once() -> None:
-    """The first call of an operation imports torch._dynamo; it must not fall under a test's modes or patches."""
-    x = torch.ones(1, 1, 2, requires_grad=True)
-    selective_scan(x, x, -torch.ones(1, 1), torch.ones(1, 1, 2), torch.ones(1, 1, 2)).sum().backward()
 
 
 @pytest.fixture(scope="session")

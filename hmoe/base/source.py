@@ -145,7 +145,9 @@ def _read(maker: Any) -> tuple[str, dict[str, Any]]:
             found = importlib.import_module(node.module) if inside else _Package(node.module)
             used |= {alias.name: getattr(found, alias.name) if inside else found for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            used |= {name: importlib.import_module(name) for name in _named(node.value, OURS)}
+            # `package.__init__`, imported by that name, would run a second time.
+            names = [name.removesuffix(".__init__") for name in _named(node.value, OURS)]
+            used |= {name: importlib.import_module(name) for name in names}
     return ast.unparse(tree), used
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,7 @@ def test_embeddings_are_named_by_the_spectrum_that_their_encoder_reads(monkeypat
         return {each.__name__: made_by(each) for each in (encoders.Patches, encoders.Resemblyzer, encoders.HuggingFace)}
 
     before = names()
+    assert "hmoe.scan.__init__" not in sys.modules  # a package that ran twice would register its operations twice
     monkeypatch.setattr(ssamba, "N_MELS", 64)
     after = names()
     assert {name for name in before if after[name] != before[name]} == {"Patches"}
