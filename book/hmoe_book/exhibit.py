@@ -118,7 +118,8 @@ def idle(counts: pd.DataFrame, record: str, name: str) -> Table:
 
 NAMES = {
     "acc_": "", "f1": "F1", "both, own scale, voices known": "both, per-speaker normalisation, seen speakers",
-    "own scale": "per-speaker normalisation", **SHOWN,
+    "own scale": "per-speaker normalisation", "known speakers": "seen speakers", "new speaker": "unseen speaker",
+    **SHOWN,
 }  # fmt: skip
 """What a reader sees in place of a name that the records use."""
 

@@ -12,6 +12,7 @@ import yaml
 from hmoe.base.files import DATA
 from hmoe.study import claims, report
 from hmoe.study.experiments import experiment
+from hmoe.study.store import Store
 
 
 @cache
@@ -41,8 +42,9 @@ def page(records: claims.Records) -> str:
 def _section(entry: dict[str, Any], records: claims.Records) -> str:
     """Measured: of each experiment the accuracy of the first row, and how many points each other row has over it."""
     shown: dict[str, list[report.RowReport]] = {}
-    for name, row in entry.get("effect", []):
-        if recorded := records.row(name, row):
+    for name, row, *corpus in entry.get("effect", []):  # of another corpus than the page's, if it is named
+        there = claims.Records(Store(*corpus)) if corpus else records
+        if recorded := there.row(name, row):
             shown.setdefault(name, []).append(recorded)
     measured = []
     for name, (first, *others) in shown.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from records import write
 
 from hmoe.base.files import PROJECT
 from hmoe.config import Config
@@ -32,8 +33,17 @@ def test_a_switch_is_a_field_whose_default_comes_first(entry: dict) -> None:
         assert values[0] == DEFAULT[field]
         for value in values:
             Config(**{field: value})  # refuses what is not allowed
-    for name, row in entry.get("effect", []):
+    for name, row, *_ in entry.get("effect", []):
         assert experiment(name).row(row)
+
+
+def test_what_another_corpus_decided_is_shown_from_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HMOE_RESULTS", str(tmp_path))
+    rows = [f"80 ms, {width} channels, dropout 0.3, paper's schedule" for width in (128, 64)]
+    for row, accuracy in zip(rows, (73.3, 65.6), strict=True):
+        write(Store("ravdess"), "selection_ravdess", row, [accuracy])
+    text = questions.page(claims.Records(Store("casia")))
+    assert f"{rows[0]} 73.3" in text and f"{rows[1]} −7.7" in text
 
 
 def test_every_question_that_the_configuration_names_is_on_the_page() -> None:
