@@ -98,7 +98,7 @@ def test_a_chapter_shows_the_records(chapter: str, name: str, of: str, html: Pat
 
 
 def test_chapters_that_turn_a_table_show_the_records(html: Path) -> None:
-    """Rows named "model, condition" by condition and model; rows of known and of new speakers side by side."""
+    """Rows named "model, condition" by condition and model; rows of seen and of unseen speakers side by side."""
     store, known = Store(pages.RECORDED, RESULTS), "stratified 5-fold"
     head, *lines = cells(chapter_text(html, "18-robustness"), "tab-conditions")
     shown = {f"{model}, {line[0]}": cell for line in lines for model, cell in zip(head, line, strict=True)}
@@ -108,7 +108,7 @@ def test_chapters_that_turn_a_table_show_the_records(html: Path) -> None:
     shown = {(line[0], title): cell for line in lines for title, cell in zip(head, line, strict=True)}
     for row in report.rows(store, experiment("parrot")):
         name = row.name.removesuffix(", new speaker")
-        assert shown[name, known if name == row.name else "new speaker"] == str(row.accuracy)
+        assert shown[name, known if name == row.name else "unseen speaker"] == str(row.accuracy)
 
 
 def test_the_chapter_of_encoders_shows_each_alone_under_both_protocols(html: Path) -> None:
@@ -117,7 +117,7 @@ def test_the_chapter_of_encoders_shows_each_alone_under_both_protocols(html: Pat
     alone = [row for row in report.rows(Store(pages.RECORDED, RESULTS), experiment("parrot")) if "+" not in row.name]
     for row in alone:
         name = row.name.removesuffix(", new speaker")
-        assert shown[name, "stratified 5-fold" if name == row.name else "new speaker"] == str(row.accuracy)
+        assert shown[name, "stratified 5-fold" if name == row.name else "unseen speaker"] == str(row.accuracy)
     assert len({row.name.removesuffix(", new speaker") for row in alone}) == len(lines)
 
 
