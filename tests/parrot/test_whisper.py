@@ -10,6 +10,7 @@ import tiny
 import torch
 import transformers
 from command import call, refused
+from joblib.externals.loky import get_reusable_executor
 from safetensors.torch import load_file, save_file
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -58,6 +59,7 @@ def folder(whole: transformers.WhisperModel, tmp_path_factory: pytest.TempPathFa
 def named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name by which configurations know it, without a path of this machine."""
     monkeypatch.setenv("HMOE_ENCODERS", str(folder.parent))
+    get_reusable_executor().shutdown(wait=True)  # processes of tests before have the environment of then
     encoders.load.cache_clear()
     return "openai/whisper-small"
 
