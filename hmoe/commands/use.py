@@ -171,36 +171,49 @@ def demo_command(
 
 @app.command("pretrain")
 def pretrain_command(
-    name: Annotated[str, typer.Argument(help="Kind and seed of the encoder: mamba-0, attention-0, mamba-1, ...")],
-    corpus: CorpusName = "synthetic", root: Root = None, profile: ProfileName = "full",
+    name: Annotated[
+        str, typer.Argument(help="Kind, seed and, if you like, a label of your own: mamba-0, attention-1-open, ...")
+    ],
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option("--corpus", "-c", envvar="HMOE_CORPUS", help="What it hears; repeatable; default: synthetic."),
+    ] = None,
+    root: Root = None, profile: ProfileName = "full",
     size: Annotated[str, typer.Option(help="micro, or the published tiny, small, base.")] = "micro",
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     without: Annotated[list[str] | None, typer.Option(help="A speaker to leave out; repeatable.")] = None,
     results: Results = None,
 ) -> None:  # fmt: skip
-    """Pre-train an encoder on masked patches of a corpus, whose labels it never reads (micro: about 5 minutes).
+    """Pre-train an encoder on masked patches of corpora, whose labels it never reads (micro: half a minute an epoch of
+    an hour of speech).
 
-    Example: `hmoe pretrain mamba-0 --corpus synthetic`
+    Example: `hmoe pretrain mamba-0-open --corpus synthetic --corpus ravdess --epochs 40`
     """
     from hmoe.base import stamp
     from hmoe.parrot.encoders import own_path, register
     from hmoe.parrot.pretraining import pretrain, save_encoder
     from hmoe.study import home, profiles
 
-    kind, dash, seed = name.partition("-")
-    if not dash or not seed.isdecimal():
-        raise ConfigError("name of the encoder", f"got {name!r}", "write KIND-SEED, e.g. mamba-0 or attention-1")
-    data = profiles.load(corpus, root, profiles.profile(profile))
-    unknown = set(without or ()) - set(data.table["speaker"])
-    if unknown:
-        raise ConfigError("--without", f"no speaker {sorted(unknown)}", f"have {sorted(set(data.table['speaker']))}")
-    data = data.subset(~data.table["speaker"].isin(without or ()))
-    encoder, history = pretrain(data, kind, size, epochs, int(seed), progress=True)
-    facts = {"corpus": corpus, "utterances": str(len(data)), "without": " ".join(without or ()), "seed": seed}
+    kind, seed, *_ = *name.split("-", 2), ""
+    if not seed.isdecimal():
+        remedy = "write KIND-SEED or KIND-SEED-LABEL, e.g. mamba-0 or attention-1-open"
+        raise ConfigError("name of the encoder", f"got {name!r}", remedy)
+    names = list(dict.fromkeys(corpus or ["synthetic"]))
+    if root and len(names) > 1:
+        raise ConfigError("--root", f"one folder for {len(names)} corpora", "set HMOE_CASIA, HMOE_RAVDESS and the like")
+    heard = [profiles.load(one, root, profiles.profile(profile)) for one in names]
+    known = {speaker for data in heard for speaker in data.table["speaker"]}
+    if unknown := set(without or ()) - known:
+        raise ConfigError("--without", f"no speaker {sorted(unknown)}", f"have {sorted(known)}")
+    heard = [data.subset(~data.table["speaker"].isin(without or ())) for data in heard]
+    encoder, history = pretrain(heard, kind, size, epochs, int(seed), progress=True)
+    facts = {"corpus": " ".join(names), "utterances": str(sum(map(len, heard))), "without": " ".join(without or ())}
+    facts |= {"seed": seed}
     facts |= {"epochs": str(epochs), "commit": stamp.commit(), "date": stamp.now()}
     save_encoder(encoder, own_path(name), facts)
     facts = {"size": size, **facts, "machine": stamp.machine()}
-    register(name, history[-1], facts, home.root_of(data.name, results))  # the book's are of the book's corpora
+    own = [data.name for data in heard if data.name not in home.BOOK]  # the book's are of the book's corpora alone
+    register(name, history, facts, home.root_of((own or names)[0], results))
     typer.echo(f"loss {history[0]:.3f} to {history[-1]:.3f} (1 is guessing the mean): {own_path(name)}")
 
 

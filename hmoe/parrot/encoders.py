@@ -356,19 +356,28 @@ def own_path(name: str) -> Path:
     return cache_dir() / "encoders" / f"{name}.safetensors"
 
 
-def register(name: str, loss: float, facts: dict[str, str], results: Path | None = None) -> None:
-    """Say in `encoders.csv` of the results which weights the name of an own encoder stands for on a machine.
+def register(name: str, history: list[float], facts: dict[str, str], results: Path | None = None) -> None:
+    """Say in `encoders.csv` of the results which weights the name of an own encoder stands for on a machine, and in
+    `pretraining.csv` by which losses they came about.
 
-    The last bits of a training depend on the processor, so records name theirs, as the lines of this table do.
+    The last bits of a training depend on the processor, so records name theirs, as the lines of these tables do.
     """
-    line = {"encoder": name, "weights": Patches(own_path(name)).identity.rpartition("-")[2], "loss": f"{loss:.4f}"}
+    weights = Patches(own_path(name)).identity.rpartition("-")[2]
+    line = {"encoder": name, "weights": weights, "loss": f"{history[-1]:.4f}"}
     path = (results or results_dir()) / "encoders.csv"
+    curves = path.with_name("pretraining.csv")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             table = pd.concat([registered(path), pd.DataFrame([{**line, **facts}])])
             table = table.drop_duplicates(["encoder", "machine"], keep="last").sort_values(["encoder", "machine"])
             atomic_write(path, table.to_csv(index=False))
+            known = registered(curves)
+            curve = pd.DataFrame({"epoch": range(1, len(history) + 1), "loss": [f"{loss:.4f}" for loss in history]})
+            curve.insert(0, "encoder", name)
+            curve.insert(1, "weights", weights)
+            kept = known[known["weights"].isin(table["weights"]) & (known["weights"] != weights)]
+            atomic_write(curves, pd.concat([kept, curve]).to_csv(index=False))
     except OSError as error:
         raise StoreError.unwritable(path, error, "choose another HMOE_RESULTS") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +26,16 @@ BATCH, LR = 32, 1e-3
 
 
 def pretrain(
-    corpus: Corpus, kind: str, size: str = "micro", epochs: int = 10, seed: int = 0, progress: bool = False
+    heard: Sequence[Corpus], kind: str, size: str = "micro", epochs: int = 10, seed: int = 0, progress: bool = False
 ) -> tuple[PatchEncoder, list[float]]:
-    """Train on every utterance of `corpus`; returns the encoder and the mean loss of each epoch.
+    """Train on every utterance of the corpora `heard`; returns the encoder and the mean loss of each epoch.
 
     The loss is the squared error of hidden patches, standardised: 1 is what guessing the mean would give. Labels are
-    not read. Whoever evaluates the encoder on this corpus leaves out what is tested first (`Corpus.subset`).
+    not read. Whoever evaluates the encoder on one of these corpora leaves out what is tested first (`Corpus.subset`).
     """
     if kind not in BLOCKS or size not in SIZES:
         raise ConfigError("encoder", f"got {kind!r}, {size!r}", f"known: {', '.join(BLOCKS)}; {', '.join(SIZES)}")
-    mels = [log_mel(corpus.waveform(i)) for i in range(len(corpus))]
+    mels = [log_mel(corpus.waveform(i)) for corpus in heard for i in range(len(corpus))]
     torch.manual_seed(stable_seed(seed, "pretrain"))
     encoder = PatchEncoder(kind, size)
     head = nn.Linear(SIZES[size][0], FRAMES * BANDS)
@@ -44,7 +45,8 @@ def pretrain(
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=epochs * -(-len(mels) // BATCH))
     history = []
-    for epoch in tqdm(range(epochs), unit="epoch", disable=not progress):
+    bar = tqdm(range(epochs), unit="epoch", disable=not progress)
+    for epoch in bar:
         rng = np.random.default_rng(stable_seed(seed, "pretrain", epoch))
         total = 0.0
         for rows in np.array_split(rng.permutation(len(mels)), -(-len(mels) // BATCH)):
@@ -58,6 +60,7 @@ def pretrain(
             schedule.step()
             total += loss.item() * len(rows)
         history.append(total / len(mels))
+        bar.set_postfix(loss=f"{history[-1]:.3f}")
         if not np.isfinite(history[-1]):
             raise TrainingError(f"epoch {epoch + 1}", f"the loss is {history[-1]}", "check the audio")
     return encoder.eval(), history

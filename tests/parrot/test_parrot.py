@@ -304,7 +304,7 @@ def test_a_hidden_patch_is_not_seen_and_its_error_alone_counts(kind: str) -> Non
 
 @pytest.fixture(scope="module")
 def pretrained(tiny_corpus: Corpus) -> tuple[ssamba.PatchEncoder, list[float]]:
-    return pretraining.pretrain(tiny_corpus, "mamba", epochs=6)
+    return pretraining.pretrain([tiny_corpus], "mamba", epochs=6)
 
 
 def test_pretraining_beats_guessing_and_reads_no_labels(
@@ -313,7 +313,9 @@ def test_pretraining_beats_guessing_and_reads_no_labels(
     encoder, history = pretrained
     assert history[-1] < history[0]
     shuffled = Corpus("x", tiny_corpus.root, tiny_corpus.table.assign(emotion="anger"), tiny_corpus.emotions)
-    again, _ = pretraining.pretrain(shuffled, "mamba", epochs=6)
+    first = np.arange(len(shuffled)) < 12
+    parts = [shuffled.subset(first), shuffled.subset(~first)]  # several corpora are heard as one
+    again, _ = pretraining.pretrain(parts, "mamba", epochs=6)
     assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), again.parameters(), strict=True))
 
 
@@ -340,11 +342,13 @@ def test_a_name_stands_for_the_weights_of_the_records(
     monkeypatch.setenv("HMOE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HMOE_RESULTS", str(tmp_path / "results"))
     pretraining.save_encoder(pretrained[0], encoders.own_path("mamba-8"), {})
-    encoders.register("mamba-8", 0.6, {"machine": "mine"}, tmp_path / "own")  # of a corpus of the user's
+    encoders.register("mamba-8", [0.9, 0.6], {"machine": "mine"}, tmp_path / "own")  # of a corpus of the user's
     assert not len(encoders.registered()) and len(encoders.registered(tmp_path / "own" / "encoders.csv")) == 1
-    encoders.register("mamba-8", 0.5, {"machine": "mine"})
-    encoders.register("mamba-8", 0.4, {"machine": "mine"})
+    encoders.register("mamba-8", [0.9, 0.5], {"machine": "mine"})
+    encoders.register("mamba-8", [0.9, 0.4], {"machine": "mine"})
     assert encoders.registered()[["encoder", "loss", "machine"]].values.tolist() == [["mamba-8", "0.4000", "mine"]]
+    curve = encoders.registered(tmp_path / "results" / "pretraining.csv")
+    assert curve[["epoch", "loss"]].values.tolist() == [["1", "0.9000"], ["2", "0.4000"]]  # of these weights, once
     encoders.load.cache_clear()
     encoders.load("mamba-8")
     assert not caplog.records
@@ -353,7 +357,7 @@ def test_a_name_stands_for_the_weights_of_the_records(
     encoders.load("mamba-8")
     assert "other weights than those of the records" in caplog.text
     caplog.clear()
-    encoders.register("mamba-8", 0.3, {"machine": "yours"})  # whose processor gave other bits
+    encoders.register("mamba-8", [0.9, 0.3], {"machine": "yours"})  # whose processor gave other bits
     encoders.load.cache_clear()
     encoders.load("mamba-8")
     assert not caplog.records
@@ -375,12 +379,12 @@ def test_who_registers_waits_for_who_is_registering(
         return registered(path)
 
     monkeypatch.setattr(encoders, "registered", watched)
-    encoders.register("mamba-8", 0.5, {"machine": "mine"})
-    assert locked == [True]
+    encoders.register("mamba-8", [0.9, 0.5], {"machine": "mine"})
+    assert all(locked)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HMOE_RESULTS", str(tmp_path / "file"))
     with pytest.raises(StoreError, match="cannot be written"):
-        encoders.register("mamba-8", 0.5, {"machine": "mine"})
+        encoders.register("mamba-8", [0.9, 0.5], {"machine": "mine"})
 
 
 # Trials
