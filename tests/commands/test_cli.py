@@ -99,7 +99,7 @@ def test_every_command_helps_with_an_example_that_begins_with_its_own_name(
             ["run", "robustness", "--profile", "fast", "--row", "SVM, clean", "--set", "protocol=stratified-5"],
             "leave it out: 'SVM, clean' is disturbed",
         ),
-        (["run", "parrot", "--profile", "fast", "--row", "Mamba"], "no such encoder; make it: `hmoe pretrain mamba-0`"),
+        (["run", "parrot", "--profile", "fast", "--row", "Mamba"], "no such encoder; make it: `hmoe pretrain mamba-0-"),
         (["pretrain", "lstm-0", "--profile", "fast"], "got 'lstm', 'micro'; known: mamba, attention"),
         (["pretrain", "mamba-0", "--profile", "fast", "--without", "nobody"], "no speaker ['nobody']; have"),
     ],
