@@ -61,6 +61,6 @@ gpu:
 clean:
 	rm -rf _build .venv
 
-$(installed): pyproject.toml constraints.txt tools/setup.sh
+$(installed): pyproject.toml constraints.txt tools/setup.sh tools/install.py
 	@tools/setup.sh
 	@touch $@

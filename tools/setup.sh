@@ -20,22 +20,10 @@ if [ ! -x .venv/bin/python ]; then
     "$python" -m venv .venv
 fi
 
-# From PyPI, `pip install torch` on Linux means a CUDA build of several GB. Where pip has been given a wheel of torch,
-# it takes that one; everywhere else uv chooses the build that fits this machine.
-echo "Installing (2 GB, some minutes)"
-local_torch=
-for folder in ${PIP_FIND_LINKS:-}; do
-    if compgen -G "$folder/torch-*.whl" >/dev/null; then
-        local_torch=yes
-    fi
-done
-if [ -n "$local_torch" ]; then
-    .venv/bin/python -m pip install --quiet -c constraints.txt -e '.[book,test]'
-else
-    .venv/bin/python -m pip install --quiet 'uv>=0.7,<1'
-    .venv/bin/uv pip install --quiet --python .venv/bin/python --torch-backend=auto -c constraints.txt -e '.[book,test]'
-fi
+echo "Installing (2 GB)"
+.venv/bin/python -m pip install --quiet -c constraints.txt uv
+.venv/bin/python tools/install.py -c constraints.txt -e '.[book,test]'
 # For the weights in it alone: what it depends on needs a C compiler, and no longer runs.
-.venv/bin/python -m pip install --quiet --no-deps -c constraints.txt Resemblyzer
+.venv/bin/python tools/install.py --no-deps -c constraints.txt Resemblyzer
 # Other programs that open notebooks find this environment by a name of its own, not as one of many "python3".
 .venv/bin/python -m ipykernel install --sys-prefix --name hmoe --display-name 'HMoE-SiMBA (hmoe)' >/dev/null

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -134,3 +137,64 @@ def test_make_book_passes_on_what_it_is_given() -> None:
     asked = commands("CASIA=/some where/casia", "PROFILE=full")
     assert "--profile 'full'" in asked
     assert "--corpus casia --root '/some where/casia'" in asked
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    """pip's own settings, as a machine has them whose packages come from a folder alone, with one small wheel in it."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    with ZipFile(folder / "small-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("small.py", "")
+        wheel.writestr("small-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small\nVersion: 1.0\n")
+        wheel.writestr("small-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("small-1.0.dist-info/RECORD", "")
+    config = tmp_path / "pip.conf"
+    config.write_text(f"[global]\nno-index = true\nfind-links = {tmp_path / 'nothing'}\n    {folder}\n")
+    return config
+
+
+@pytest.mark.parametrize(("hashes", "installer"), [("0", "uv"), ("1", "pip")])
+def test_packages_come_from_where_pip_was_told_and_by_pip_where_uv_cannot(
+    mirror: Path, tmp_path: Path, hashes: str, installer: str
+) -> None:
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    given |= {"PIP_CONFIG_FILE": str(mirror), "UV_REQUIRE_HASHES": hashes, "UV_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, PROJECT / "tools" / "install.py", "--target", tmp_path / "here", "small==1.0"]
+    subprocess.run(command, env=given, check=True, capture_output=True)
+    assert (tmp_path / "here" / "small-1.0.dist-info" / "INSTALLER").read_text().strip() == installer
+
+
+@pytest.mark.parametrize(
+    ("variables", "passed_on"),
+    [
+        (
+            {"PIP_INDEX_URL": "https://a.example", "PIP_EXTRA_INDEX_URL": "https://b.example file:///c"},
+            ["--default-index https://a.example", "--index https://b.example --index file:///c"],
+        ),
+        (
+            {
+                "PIP_FIND_LINKS": "{folder} https://e",
+                "PIP_NO_INDEX": "0",
+                "PIP_CONSTRAINT": "a",
+                "PIP_TRUSTED_HOST": "d",
+            },
+            ["--find-links {folder} --find-links https://e", "--constraint a", "--allow-insecure-host d"],
+        ),
+    ],
+)
+def test_what_pip_was_told_is_passed_on_to_uv(
+    variables: dict[str, str], passed_on: list[str], mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the environment rather than of a file; and torch is chosen by uv unless a folder has it."""
+    (tmp_path / "torch-2.13.0-py3-none-any.whl").touch()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    for name, value in (variables | {"PIP_CONFIG_FILE": str(mirror)}).items():
+        monkeypatch.setenv(name, value.format(folder=tmp_path))
+    install = runpy.run_path(str(PROJECT / "tools" / "install.py"))
+    given = " ".join(install["options"](install["settings"]()))
+    for each in passed_on:
+        assert each.format(folder=tmp_path) in given
+    own_torch, no_index = "PIP_FIND_LINKS" in variables, "PIP_NO_INDEX" not in variables
+    assert ("--torch-backend" in given) != own_torch and ("--no-index" in given) == no_index
