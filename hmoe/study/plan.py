@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -20,6 +20,7 @@ from hmoe.base.stamp import machine
 from hmoe.config import Augmenting, Config
 from hmoe.corpora import Corpus
 from hmoe.inputs import bank as banks
+from hmoe.parrot import cached
 from hmoe.readings import READINGS
 from hmoe.study import grid
 from hmoe.study.classifiers import fit_estimator
@@ -180,8 +181,10 @@ class MadeUp:
     """Batches of noise, of the shape that a configuration reads of a corpus: what `train.fit` asks of `Inputs`."""
 
     def __init__(self, config: Config, corpus: Corpus, device: str) -> None:
-        self.reading, self.device, self.sequence = config.reading, device, READINGS[config.reading].sequence
-        self.width = READINGS[config.reading].width(sum(config.dims.values()))
+        reading = READINGS[config.reading]
+        self.reading, self.device, self.sequence = config.reading, device, reading.sequence
+        ours = tuple(block for block in reading.blocks if block != "embeddings")
+        self.width = replace(reading, blocks=ours).width(sum(config.dims.values())) + sum(cached.widths(config))
         samples = corpus.table["seconds"].to_numpy()[:: max(1, len(corpus) // FEW)][:FEW] * config.sample_rate
         samples = np.resize(samples if config.pad_to is None else config.pad_to, FEW)
         self.T = np.maximum(1, samples // (config.hop * config.frame_stride)).astype(int)

@@ -18,10 +18,11 @@ from torch import nn
 from hmoe.base.errors import AudioError, ConfigError, CorpusError, StoreError
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
+from hmoe.inputs.batches import Inputs
 from hmoe.model import count_parameters
 from hmoe.parrot import audio_mamba, cached, encoders, fusion, pretraining, ssamba
 from hmoe.parrot.fusion import PARROT
-from hmoe.study import grid, profiles
+from hmoe.study import grid, plan, profiles
 from hmoe.study.experiments import PARROT as ROWS
 from hmoe.study.experiments import Experiment, Row
 from hmoe.study.store import Store
@@ -388,6 +389,16 @@ def test_who_registers_waits_for_who_is_registering(
 
 
 # Trials
+
+
+@pytest.mark.parametrize("reading", ["embeddings", "statistics+prosody+embeddings"])
+def test_a_plan_is_probed_with_batches_of_the_width_that_a_training_reads(reading: str, tiny_corpus: Corpus) -> None:
+    encoders = ("hmoe-simba", "openwakeword") if reading == "embeddings" else ("openwakeword",)
+    config = Config(**{**ROW, "encoders": encoders, "reading": reading})
+    rows, copies = np.arange(2), np.zeros(2, int)
+    made_up, _ = plan.MadeUp(config, tiny_corpus, "cpu").batch(rows, copies)
+    real, _ = Inputs.of(grid.open_bank(tiny_corpus, config, progress=False), config).batch(rows, copies)
+    assert made_up.shape == real.shape
 
 
 def test_trials_of_parrot_are_recorded_like_all_others(tiny_corpus: Corpus, tmp_path: Path) -> None:
