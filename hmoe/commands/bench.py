@@ -55,6 +55,25 @@ def bench_paper_command(
     typer.echo(bench_paper(data, device, workers, full).to_string(index=False, float_format="{:.4g}".format))
 
 
+@app.command("window")
+def bench_window_command(
+    corpus: CorpusName = "synthetic", root: Root = None,
+    encoder: Annotated[str, typer.Option(help="A Whisper, by name or folder.")] = "openai/whisper-base",
+    utterances: Annotated[int, typer.Option(min=2, help="How many are heard.")] = 48,
+) -> None:  # fmt: skip
+    """Measure what a window shorter than 30 s changes in Whisper's embedding, and saves; writes
+    `results/bench/window.csv`.
+
+    Example: `hmoe bench window --corpus casia --root /data/casia`
+    """
+    from hmoe.bench.window import bench_window
+    from hmoe.study import profiles
+
+    table = bench_window(profiles.load(corpus, root, profiles.PROFILES["full"]), encoder, utterances)
+    typer.echo(table.pivot(index="layer", columns="window_s", values="drift").round(3).to_string())
+    typer.echo(table.drop_duplicates("window_s")[["window_s", "cost"]].round(3).to_string(index=False))
+
+
 @app.command("damage")
 def bench_damage_command(
     files: Annotated[int, typer.Option(min=1, help="How many.")] = 10_000,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -16,6 +17,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from hmoe import peers
 from hmoe.base.errors import ConfigError
+from hmoe.bench.window import WINDOWS, bench_window
 from hmoe.config import Config
 from hmoe.corpora import Corpus
 from hmoe.inputs.batches import Inputs
@@ -233,3 +235,15 @@ def test_a_model_on_an_encoders_frames_judges_a_recording_as_it_was_trained(
 def test_an_encoder_is_given_by_its_option(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "hears one recording" in refused(capsys, "train", tmp_path / "model", "--set", "encoders=[mamba-0]", "--set",
                                             "reading=frames", "--set", "augment=[]")  # fmt: skip
+
+
+def test_a_window_as_long_as_the_utterance_moves_the_embedding_and_one_of_30_s_does_not(
+    folder: Path, tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HMOE_RESULTS", str(tmp_path))
+    table = bench_window(tiny_corpus, str(folder), utterances=2)
+    assert len(table) == len(WINDOWS) * (LAYERS + 1)
+    last = table["window_s"] == WINDOWS[-1]
+    assert (table.loc[last, ["drift", "cost"]] == [0, 1]).all(axis=None)
+    assert (table.loc[~last & (table["layer"] > 0), "drift"] > 0).all()
+    assert len(pd.read_csv(tmp_path / "bench" / "window.csv")) == len(table)
