@@ -36,7 +36,7 @@ def intervals(ax: Axes, names: Sequence[str], estimates: Sequence[Estimate], pap
     ax.hlines(y, *ends, color=COLOURS[0], linewidth=6, alpha=0.45, label="95 % interval")
     ax.plot(means, y, "o", color=COLOURS[0], markersize=8, label="ours, mean")
     for row, estimate in zip(y, estimates, strict=True):
-        if estimate.parts:  # speakers who were left out have no interval
+        if estimate.parts:  # each speaker who was left out
             ax.plot(list(estimate.parts.values()), [row] * len(estimate.parts), ".", color=COLOURS[0], alpha=0.6)
     if not np.isnan(paper).all():
         ax.plot(paper, y, "D", color=COLOURS[1], markersize=8, fillstyle="none", markeredgewidth=2, label="paper")

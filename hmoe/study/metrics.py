@@ -75,6 +75,9 @@ def pseudo_values(y: np.ndarray, y_hat: np.ndarray, n_classes: int) -> dict[str,
     return {name: (n * whole[name] - (n - 1) * less[name])[at] for name in whole}
 
 
+FEW = 6  # speakers who are shown one by one: an interval of so few says nothing
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean, its 95 % interval, and what both rest on. An interval that nothing supports is NaN."""
@@ -87,7 +90,7 @@ class Estimate:
     parts: Mapping[str, float] = field(default_factory=dict)  # by speaker, where speakers are what was held out
 
     def __str__(self) -> str:
-        if self.parts:
+        if 0 < len(self.parts) <= FEW:
             return f"{self.mean:.1f} ({self._by_speaker('.1f')})"
         return f"{self.mean:.1f}" + ("" if math.isnan(self.low) else f" [{self.low:.1f}, {self.high:.1f}]")
 
@@ -96,7 +99,7 @@ class Estimate:
 
     def signed(self, decimals: int = 1) -> str:
         """As a difference is written: "+1.2 [−0.3, +2.7]"."""
-        if self.parts:
+        if 0 < len(self.parts) <= FEW:
             text = f"{self.mean:+.{decimals}f} ({self._by_speaker(f'+.{decimals}f')})"
         else:
             ends = f" [{self.low:+.{decimals}f}, {self.high:+.{decimals}f}]"
@@ -104,10 +107,7 @@ class Estimate:
         return text.replace("-", "−")
 
     def _by_speaker(self, form: str) -> str:
-        values = list(self.parts.values())
-        if len(values) <= 6:
-            return ", ".join(f"{value:{form}}" for value in values)
-        return f"{min(values):{form}} to {max(values):{form}}, {len(values)} speakers"
+        return ", ".join(f"{value:{form}}" for value in self.parts.values())
 
     @property
     def p_value(self) -> float:
@@ -149,6 +149,17 @@ def estimate(units: np.ndarray, split_variance: float, n: int) -> Estimate:
         return Estimate(mean, math.nan, math.nan, n)
     error = math.sqrt(units.var(ddof=1) / len(units) + split_variance)
     return Estimate(mean, mean - _Z * error, mean + _Z * error, n, error)
+
+
+def over_speakers(parts: Mapping[str, float], n: int) -> Estimate:
+    """Mean of what each speaker who was held out gives; of more than `FEW` with the interval of Student's t, as if
+    they were drawn from all who could have spoken. `n` is the number of trials."""
+    values = np.array(list(parts.values()))
+    mean = float(values.mean())
+    if len(values) <= FEW:
+        return Estimate(mean, math.nan, math.nan, n, parts=parts)
+    reach = float(special.stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2)) * values.std(ddof=1) / math.sqrt(len(values))
+    return Estimate(mean, mean - reach, mean + reach, n, reach / _Z, parts)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from hmoe.config import Config
 from hmoe.study.curves import still_falling
 from hmoe.study.experiments import METRICS, Experiment, Row
 from hmoe.study.metrics import (
+    FEW,
     NOTHING,
     UNKNOWN,
     Estimate,
@@ -26,6 +27,7 @@ from hmoe.study.metrics import (
     equivalent,
     estimate,
     holm,
+    over_speakers,
     pooled,
     profile,
     pseudo_values,
@@ -308,8 +310,7 @@ def _estimate(row: RowReport, metric: str) -> Estimate:
     """Mean over trials, with the interval over utterances and partitions; of unseen speakers each speaker's mean."""
     n = len(row.trials)
     if of_unseen(row.trials):
-        parts = row.trials.groupby(speaker_of(row.trials))[metric].mean()
-        return Estimate(float(parts.mean()), math.nan, math.nan, n, parts=parts.to_dict())
+        return over_speakers(row.trials.groupby(speaker_of(row.trials))[metric].mean().to_dict(), n).within(0.0, 100.0)
     mean = float(row.trials[metric].mean())
     values = row.values[metric] if row.whole else pd.DataFrame()
     if values.empty:
@@ -450,7 +451,7 @@ def worth(higher: RowReport, lower: RowReport, metric: str = "accuracy") -> Esti
     if of_unseen(higher.trials) or of_unseen(lower.trials):
         people = higher.store.utterances()["speaker"] if higher.store else pd.Series(dtype=str)
         parts = units.groupby(people).mean().to_dict() if len(people) else {}
-    return replace(about, parts=parts)
+    return over_speakers(parts, n) if len(parts) > FEW else replace(about, parts=parts)
 
 
 def above_half(row: RowReport, clean: RowReport) -> Estimate:
@@ -537,7 +538,8 @@ def differences(
             falling = [row.name for row in known if row.still_falling]
             why = f"{guessed[0]}: architecture guessed" if guessed else ""
             why = why or (f"{falling[0]}: loss still falling" if falling else "")
-            why = why or ("four speakers are too few for a test" if known and of_unseen(known[0].trials) else "")
+            few = known and 0 < len(known[0].accuracy.parts) <= FEW
+            why = why or (f"{len(known[0].accuracy.parts)} speakers are too few for a test" if few else "")
             result.append(
                 Difference(metric, higher, lower, points, round(printed[0] - printed[1], 1), points.p_value, why)
             )

@@ -160,8 +160,16 @@ def test_an_estimate_prints_its_interval_or_its_speakers() -> None:
     speakers = Estimate(50.0, 45, 55, 4, parts={"a": 73.0, "b": 43.0, "c": 50.0, "d": 34.0})
     assert str(speakers) == "50.0 (73.0, 43.0, 50.0, 34.0)"
     assert speakers.signed() == "+50.0 (+73.0, +43.0, +50.0, +34.0)"
-    many = Estimate(50.0, 45, 55, 24, parts={str(k): 30.0 + k for k in range(24)})
-    assert str(many) == "50.0 (30.0 to 53.0, 24 speakers)"
+
+
+def test_many_speakers_have_an_interval_and_few_are_shown_one_by_one() -> None:
+    values = [30.0 + k for k in range(24)]
+    many = metrics.over_speakers({str(k): value for k, value in enumerate(values)}, 48)
+    interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (many.mean, many.n) == (41.5, 48) and (many.low, many.high) == pytest.approx(interval, rel=1e-9)
+    assert str(many) == "41.5 [38.5, 44.5]" and many.holds(38.6) and not many.holds(38.4)
+    few = metrics.over_speakers({"a": 40.0, "b": 60.0}, 2)
+    assert str(few) == "50.0 (40.0, 60.0)" and math.isnan(few.low)
 
 
 def test_an_interval_ends_where_percentages_end() -> None:
