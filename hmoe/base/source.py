@@ -105,6 +105,8 @@ def made_by(*makers: Any) -> str:
         while isinstance(maker, classmethod | staticmethod) or hasattr(maker, "__wrapped__"):
             maker = maker.__wrapped__
         maker = getattr(maker, "py_func", maker)  # numba's
+        if type(maker).__module__.startswith("triton."):
+            maker = getattr(maker, "fn", getattr(maker, "value", maker))  # of a kernel; of one of its constants
         if isinstance(maker, str | int | float | bool | bytes | None):
             parts.add(f"{name} = {maker!r}")
         elif id(maker) in seen:

@@ -143,7 +143,9 @@ def backward_kernel(
     tl.store(dA + b * D * N + own, da, in_own)
 
 
-INTERPRETED = isinstance(forward_kernel, InterpretedFunction)
+def interpreted() -> bool:
+    """Whether the kernels run on a CPU, as TRITON_INTERPRET wanted when Triton was imported."""
+    return isinstance(forward_kernel, InterpretedFunction)
 
 
 def tile(N: int) -> dict[str, int]:
@@ -180,7 +182,7 @@ def _added(parts: Tensor) -> Tensor:
 
 def forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`y` (B, D, L), the last state (B, D, N), and the states before every chunk. All of one float type."""
-    if not u.is_cuda and not INTERPRETED:
+    if not u.is_cuda and not interpreted():
         raise ConfigError("implementation", f"'triton' for tensors on {u.device}", "set TRITON_INTERPRET=1 to try it")
     (batch, D, L), N, own = u.shape, A.shape[1], tile(A.shape[1])
     programs = (batch, triton.cdiv(D, own["LANES"]), triton.cdiv(N, own["STATES"]))

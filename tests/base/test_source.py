@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -147,6 +149,17 @@ def test_embeddings_are_named_by_the_spectrum_that_their_encoder_reads(monkeypat
 
 
 # --- modules: chapters and trials ---
+
+
+def test_kernels_have_one_name_whether_they_are_compiled_or_interpreted() -> None:
+    pytest.importorskip("triton")
+    code = "from hmoe.base.source import made_by; from hmoe.parrot.encoders import Patches; print(made_by(Patches))"
+    said = set()
+    for interpreted in ("0", "1"):
+        environment = {**os.environ, "TRITON_INTERPRET": interpreted}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        said.add(done.stdout)
+    assert len(said) == 1
 
 
 def test_code_needs_what_it_imports_and_what_that_imports(package: Path) -> None:

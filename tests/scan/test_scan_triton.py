@@ -16,7 +16,7 @@ from test_scan import NAMES, SOFT, arguments, assert_as_reference, everything, t
 from hmoe.scan import selective_scan
 from hmoe.scan import triton as scan_triton
 
-DEVICE = "cpu" if scan_triton.INTERPRETED else "cuda"
+DEVICE = "cpu" if scan_triton.interpreted() else "cuda"
 
 
 def on_device(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> dict[str, torch.Tensor]:
