@@ -109,8 +109,10 @@ def test_every_part_keeps_the_length_and_learns(part: str) -> None:
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in module.parameters())
 
 
-def test_a_measurement_is_positive_and_in_a_process_of_its_own() -> None:
+def test_a_measurement_is_positive_and_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = {name: bench_cost.PARTS[name] for name in ("SiMBA", "LSTM")}  # every one of them runs above
+    monkeypatch.setattr(bench_cost, "PARTS", some)
     table = bench_cost.curves((16,)).set_index("part")
-    assert list(table.index) == list(bench_cost.PARTS)
+    assert list(table.index) == list(some)
     assert (table[["forward_s", "step_s"]] > 0).all().all()
     assert np.isfinite(table["peak_mb"]).all()

@@ -43,9 +43,9 @@ def test_triton_keeps_a_state_to_the_bit_and_lets_it_decay_as_slowly_as_it_shoul
     assert errors[0].norm() <= 0.5 * errors[1].norm()
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.integers(1, 3), st.integers(1, 40), st.integers(1, 11), st.integers(1, 70), st.integers(0, 2**31), st.booleans()
+    st.integers(1, 2), st.integers(1, 20), st.integers(1, 9), st.integers(1, 70), st.integers(0, 2**31), st.booleans()
 )
 def test_triton_equals_the_reference_at_random_shapes(B: int, D: int, L: int, N: int, seed: int, strided: bool) -> None:
     made = on_device(B, D, L, N, seed=seed)
@@ -84,7 +84,7 @@ def test_not_a_number_comes_through_where_it_does_in_the_reference(name: str) ->
 
 
 def test_two_runs_give_the_same_bits() -> None:
-    made = on_device(2, 40, 9, 16)
+    made = on_device(2, 19, 5, 16)  # several blocks of channels, the last not full
     for a, b in zip(*(everything(made, implementation="triton") for _ in range(2)), strict=True):
         assert torch.equal(a, b)
 
