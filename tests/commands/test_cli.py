@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,14 @@ from hmoe.use.pretrained import Pretrained
 from hmoe_book import build as book
 
 RATE = 16_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def synthetic(small_corpus: Corpus) -> Iterator[None]:
+    """The corpus that a command takes by default, a small one: making all of it takes longer than these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HMOE_SYNTHETIC", str(small_corpus.root))
+        yield
 
 
 def commands(group: typer.Typer, *names: str) -> list[tuple[str, ...]]:
@@ -486,7 +494,7 @@ def test_no_command_shows_a_raw_warning_of_python(tmp_path: Path) -> None:
         lines.append(f"{number}.wav,{emotion},{speaker}")
     (tmp_path / "list.csv").write_text("\n".join(lines))
     command = [sys.executable, "-m", "hmoe.__main__", "features", "--corpus", "csv", "--root", tmp_path / "list.csv"]
-    done = subprocess.run([*command, "--workers", "2", "--set", "copies=2"], capture_output=True, text=True)
+    done = subprocess.run([*command, "--workers", "2", "--set", "copies=1"], capture_output=True, text=True)
     assert done.returncode == 0
     said = [line for line in done.stderr.splitlines() if line and "features:" not in line]
     assert sorted(said) == [
@@ -570,7 +578,7 @@ SMALL = [part for name, value in tiny.SMALL.items() for part in ("--set", f"{nam
 def test_ctrl_c_says_that_nothing_is_lost_and_keeps_what_was_done(listing: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hmoe.__main__", "run", "table3", "--corpus", "csv", "--root", str(listing)]
     process = subprocess.Popen(
-        [*command, "--workers", "1", *SMALL, "--set", "epochs=60"],  # so that the last trial is far away
+        [*command, "--workers", "1", *SMALL, "--set", "epochs=12"],  # of 45 trials, so that the last is far away
         stderr=subprocess.PIPE, text=True, env={**os.environ, "HMOE_RESULTS": str(tmp_path)},
         # Where tests run in the background, as of `nohup`, a shell has children ignore what is sent here.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
