@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from hmoe.parrot import encoders
 from hmoe.parrot.encoders import Embedded
 from hmoe.readings import READINGS
 from hmoe.train import one_thread
+
+log = logging.getLogger(__name__)
 
 HMOE = "hmoe-simba"  # no frozen encoder: its branch is trained with the rest, on the pooled features
 KEPT = np.float16  # of frames, on disk
@@ -105,6 +108,9 @@ def build(corpus: Corpus, config: Config, workers: int | None = None, progress: 
 
     `workers` processes share that, by default as many as there are cores.
     """
+    for name in config.encoders:
+        if name != HMOE and corpus.name in (heard := encoders.load(name).heard):
+            log.warning("%s was pre-trained on %s: whom it heard is no unseen speaker", name, " and ".join(heard))
     ids, ours = list(corpus.table["id"]), None
     reading = READINGS[config.reading]
     if reading.sequence:

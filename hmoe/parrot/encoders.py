@@ -76,6 +76,7 @@ class Encoder(ABC):
     """
 
     identity: str  # names these weights, for the cache
+    heard: tuple[str, ...] = ()  # corpora of ours, by name, of which its training had speakers
     width: int  # D
     rate: float  # frames a second
     depth: int = 1  # layers that can be read
@@ -180,6 +181,7 @@ class Patches(Encoder):
 
     def __init__(self, path: Path, random: bool = False) -> None:
         self.model = load_encoder(path)
+        self.heard = () if random else tuple(self.model.facts.get("corpus", "").split())
         if random:  # but on the scale of the audio that it would have been pre-trained on
             fresh = PatchEncoder(self.model.kind, self.model.size)
             fresh.mean, fresh.deviation = self.model.mean, self.model.deviation

@@ -85,15 +85,16 @@ def save_encoder(encoder: PatchEncoder, path: str | Path, facts: dict[str, str])
 
 
 def load_encoder(path: str | Path) -> PatchEncoder:
-    """Raises ConfigError if the file is missing, damaged or of another shape than it says."""
+    """With its `facts`, as saved. ConfigError if the file is missing, damaged or of another shape than it says."""
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             encoder = PatchEncoder(header["kind"], header["size"])
             encoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            encoder.facts = json.loads(header.get("facts", "{}"))
     except FileNotFoundError:
         raise ConfigError(path, "no such encoder", f"make it: `hmoe pretrain {Path(path).stem}`") from None
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
         why = str(error)[:200]
         raise ConfigError(path, f"not an encoder of patches ({why})", "make one with `hmoe pretrain`") from None
     return encoder.eval()

@@ -66,6 +66,7 @@ class PatchEncoder(nn.Module):
     def __init__(self, kind: str, size: str) -> None:
         super().__init__()
         self.kind, self.size = kind, size
+        self.facts: dict[str, str] = {}  # of its pre-training, where it has had one
         width, depth = SIZES[size]
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))

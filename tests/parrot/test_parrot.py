@@ -320,6 +320,20 @@ def test_pretraining_beats_guessing_and_reads_no_labels(
     assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), again.parameters(), strict=True))
 
 
+def test_who_was_heard_in_pre_training_is_said_to_be_no_unseen_speaker(
+    pretrained: tuple[ssamba.PatchEncoder, list[float]],
+    tiny_corpus: Corpus,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for heard in ("elsewhere", f"elsewhere {tiny_corpus.name}"):
+        path = tmp_path / f"{len(heard)}.safetensors"
+        pretraining.save_encoder(pretrained[0], path, {"corpus": heard})
+        cached.build(tiny_corpus, Config(**{**ROW, "encoders": (str(path),)}), workers=1, progress=False)
+        cached.build(tiny_corpus, Config(**{**ROW, "encoders": (f"random:{path}",)}), workers=1, progress=False)
+    assert [record.args[0] for record in caplog.records] == [str(path)]  # the second, and not its random weights
+
+
 def test_an_own_encoder_is_kept_and_another_shape_is_refused(
     pretrained: tuple[ssamba.PatchEncoder, list[float]], tmp_path: Path
 ) -> None:
