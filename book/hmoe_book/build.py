@@ -17,6 +17,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from html import escape
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,13 +41,13 @@ from hmoe_book import exhibit, figures, pages, questions, reads, runs
 BUILD = PROJECT / "_build"
 FOLDED_FROM = 11
 """From this chapter on the book is about results: their code is folded. Before, the code is what a chapter shows."""
-DRAWS = re.compile(r"\bfigures\.(show|slider)\(")
-"""Code that draws."""
+SHOWS = re.compile(r"\b(figures\.(show|slider|listen|use)|exhibit\.(Table|source|note))\(")
+"""Code that draws, lays out or prepares what a page shows, rather than being what it is about."""
 NUMBER = re.compile(
     r"<(td)\b((?![^>]*data-number)[^>]*)>((?:<p>)?\s*[−+-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?"
-    r"(?: \[[^\]<]*\]| \([−+-]?\d[\d.,]*\))?\s*(?:</p>)?)</td>"
+    r"(?: \[[^\]<]*\]| \([−+\d][\d.,−+ to]*(?: speakers)?\))?\s*(?:</p>)?)</td>"
 )
-"""A cell of a table that holds a number: with its interval, or with the paper's number beside it."""
+"""A cell of a table that holds a number: with its interval, its speakers, or the paper's number beside it."""
 INTERVAL = re.compile(r"(\d) \[(\u2007*[−+-]?\d[\d.]*), (\u2007*[−+-]?\d[\d.]*)\]")
 QUESTION = re.compile(r'<a class="reference internal" href="(?:[^"#]*deviations\.html)?#(q\d+)"')
 QUIET = ",".join(f"ignore:{message}" for message in figures.OF_THE_MACHINE)
@@ -108,8 +109,8 @@ def build(
 def page(name: str, notebook: str) -> str:
     """What the book shows of an executed notebook, `name` starting with its chapter's number.
 
-    Code that draws, and in chapters of results all code, is folded. The parameters stand once, as they were given, with
-    what they mean. Lines of code have at most `COLUMNS` columns.
+    Code that draws or lays out, and in chapters of results all code, is folded. The parameters stand once, as they
+    were given, with what they mean. Lines of code have at most `COLUMNS` columns.
     """
     result = nbformat.reads(notebook, as_version=4)
     results = int(name.split("-")[0]) >= FOLDED_FROM
@@ -121,7 +122,9 @@ def page(name: str, notebook: str) -> str:
         tags = set(cell.metadata.get("tags", []))
         if "parameters" in tags and given:
             cell.source = _with_values(cell.source, given[0].source)
-        if results or DRAWS.search(cell.source):
+        if results and "exhibit.source(" in cell.source:
+            tags.add("hide-cell")  # what it shows is code too
+        elif results or SHOWS.search(cell.source):
             tags.add("hide-input")
         cell.metadata.tags = sorted(tags)
     return exhibit.wrapped(nbformat.writes(result), f"{name}.ipynb")
@@ -190,8 +193,25 @@ def polished(html: str) -> str:
     html = re.sub(r"<th\b([^>]*)>((?:<p>|&nbsp;|&#160;|\s|</p>)*)</th>", r"<td\1>\2</td>", html)
     # Numbers stand one beneath the other, and no line breaks within one or within an interval.
     html = NUMBER.sub(r'<\1\2 data-number="">\3</\1>', html)
+    html = re.sub(r"<table\b.*?</table>", lambda table: _headed(table[0]), html, flags=re.DOTALL)
     parts = re.split(r"(<pre\b.*?</pre>|<script\b.*?</script>)", html, flags=re.DOTALL)
     return "".join(part if k % 2 else INTERVAL.sub("\\1\xa0[\\2,\xa0\\3]", part) for k, part in enumerate(parts))
+
+
+def _headed(table: str) -> str:
+    """The table with the names of columns of numbers above the numbers; one with cells across columns as it is."""
+    head, *body = re.split(r"(?=<tr\b)", table)[1:] or [""]
+    if "span=" in table or not body:
+        return table
+    rows = [re.findall(r"<t[hd]\b[^>]*>", row) for row in body]
+    numbers = {k for row in rows for k, cell in enumerate(row) if "data-number" in cell}
+    place = count()
+
+    def named(cell: re.Match[str]) -> str:
+        marked = next(place) in numbers and "data-number" not in cell[0]
+        return f'{cell[0][:-1]} data-number="">' if marked else cell[0]
+
+    return table.replace(head, re.sub(r"<t[hd]\b[^>]*>", named, head), 1)
 
 
 def _write_if_new(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import inspect
 import re
@@ -38,7 +39,7 @@ def source(*objects: type | Callable) -> None:
         file = Path(inspect.getsourcefile(inspect.unwrap(item)) or "")
         code = textwrap.dedent("".join(lines)).rstrip()
         where = f"`{file.relative_to(PROJECT).as_posix()}`, lines {first} to {first + len(lines) - 1}"
-        shown = wrapped(code, "code.py").rstrip()
+        shown = filled(wrapped(code, "code.py").rstrip())
         display({"text/markdown": f"{where}:\n\n```python\n{shown}\n```", "text/plain": code}, raw=True)
 
 
@@ -50,6 +51,22 @@ def wrapped(code: str, name: str) -> str:
     command = [program, "format", "--quiet", "--isolated", "--line-length", str(COLUMNS), "--stdin-filename", name, "-"]
     done = subprocess.run(command, input=code, capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else code
+
+
+def filled(code: str) -> str:
+    """Python with its docstrings and comments in lines of at most `COLUMNS` columns too, which no formatter touches."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, documented) and ast.get_docstring(node)]
+    inside = {line for node in nodes for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)}
+    lines = []
+    for number, line in enumerate(code.splitlines(), 1):
+        indent, comment = line[: len(line) - len(line.lstrip())], line.lstrip().startswith("#")
+        if len(line) <= COLUMNS or not (comment or number in inside):
+            lines.append(line)
+            continue
+        further = indent + "# " * comment
+        lines += textwrap.wrap(line, COLUMNS, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def note(corpus: Corpus) -> None:

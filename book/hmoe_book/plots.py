@@ -23,7 +23,17 @@ from hmoe.simba import ChannelSelection
 from hmoe.study.experiments import Experiment
 from hmoe.study.metrics import Estimate
 from hmoe.study.report import Difference, RowReport
+from hmoe_book.exhibit import displayed
 from hmoe_book.figures import COLOURS, INK
+
+FIRST_SCREEN = 4.3  # inches of a figure that a window of 900 pixels holds below a chapter's title, claim and result
+
+
+def _rows(n: int, each: float = 0.34) -> tuple[Figure, Axes]:
+    """Axes for `n` lines of text, as high as a first screen allows; where lines are many they stand closer."""
+    fig, ax = plt.subplots(figsize=(8, min(1.2 + each * n, FIRST_SCREEN)))
+    ax.tick_params(axis="y", labelsize=min(11.0, 60 * (FIRST_SCREEN - 0.8) / max(n, 1)))
+    return fig, ax
 
 
 def intervals(ax: Axes, names: Sequence[str], estimates: Sequence[Estimate], paper: Sequence[float]) -> None:
@@ -50,10 +60,10 @@ def intervals(ax: Axes, names: Sequence[str], estimates: Sequence[Estimate], pap
 def accuracies(found: Sequence[RowReport], experiment: Experiment) -> Figure:
     """Every row of an experiment, recorded or not: our accuracy with its interval, and the paper's number."""
     ours = {row.name: row.accuracy for row in found}
-    names = [row.name + " (not recorded yet)" * (row.name not in ours) for row in experiment.rows]
+    names = [str(displayed(row.name)) + " (not recorded yet)" * (row.name not in ours) for row in experiment.rows]
     nothing = Estimate(math.nan, math.nan, math.nan, 0)
     paper = [row.paper.get("accuracy", math.nan) for row in experiment.rows]
-    fig, ax = plt.subplots(figsize=(8, 1.2 + 0.34 * len(names)))
+    fig, ax = _rows(len(names))
     intervals(ax, names, [ours.get(row.name, nothing) for row in experiment.rows], paper)
     ax.set_xlabel("accuracy, percent")
     return fig
@@ -68,7 +78,7 @@ def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
     count = Counter(row.group for row in found)  # the model with most of the protocols says their order
     protocols = list(dict.fromkeys(row.at for row in sorted(found, key=lambda row: -count[row.group])))
     whole = {name: max(len(row.trials) for row in found if row.at == name) for name in protocols}
-    fig, ax = plt.subplots(figsize=(8, 1.4 + 0.24 * len(models) * len(protocols)))
+    fig, ax = plt.subplots(figsize=(8, 1.4 + 0.16 * len(models) * len(protocols)))
     for row in found:
         model, protocol = row.group, row.at
         colour, fill = COLOURS[models.index(model)], "full" if len(row.trials) == whole[protocol] else "none"
@@ -83,7 +93,7 @@ def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
         ax.plot([], [], "o", color=INK, markersize=7, fillstyle="none", markeredgewidth=2, label="some folds only")
     ax.axvline(paper, color=INK, linewidth=1, linestyle="--", label="the paper's claim")
     ax.axvline(100 / 6, color=INK, linewidth=1, linestyle=":", label="chance")
-    ax.set_yticks(range(len(protocols)), protocols)
+    ax.set_yticks(range(len(protocols)), [str(displayed(each)) for each in protocols])
     ax.set(ylim=(max(len(protocols), 1) - 0.5, -0.5), xlim=(0, 100), xlabel="accuracy, percent")
     ax.grid(axis="y", visible=False)
     ax.legend(loc="upper center", bbox_to_anchor=(0.3, -0.1), ncols=3)
@@ -93,7 +103,7 @@ def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
 def grouped(found: Mapping[str, Mapping[str, Estimate]], xlabel: str) -> Figure:
     """A line for each name, on it a colour for each series: a mean with its interval, or a dot for each speaker."""
     series = list(dict.fromkeys(name for each in found.values() for name in each))
-    fig, ax = plt.subplots(figsize=(8, 1.3 + max(len(found), 1) * (0.12 + 0.17 * len(series))))
+    fig, ax = _rows(max(len(found), 1), 0.12 + 0.17 * len(series))
     for y, each in enumerate(found.values()):
         for name, estimate in each.items():
             k = series.index(name)
@@ -116,7 +126,7 @@ def grouped(found: Mapping[str, Mapping[str, Estimate]], xlabel: str) -> Figure:
 
 def losses(differences: Sequence[Difference]) -> Figure:
     """How many points each removal costs, with intervals, and the paper's numbers; at zero it costs nothing."""
-    fig, ax = plt.subplots(figsize=(8, 1.2 + 0.34 * len(differences)))
+    fig, ax = _rows(len(differences))
     points, paper = [each.points for each in differences], [each.paper for each in differences]
     intervals(ax, [each.lower for each in differences], points, paper)
     ax.axvline(0, color=INK, linewidth=1)

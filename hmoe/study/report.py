@@ -191,18 +191,19 @@ class RowReport:
         if self.unjudged:
             return Verdict(None, self.unjudged)
         if not self.whole:
-            return Verdict(Word.CANNOT_TELL, f"{_count(len(self.trials), 'fold')} recorded, {apart.mean:+.1f} points")
+            said = f"{apart.mean:+.1f} points".replace("-", "−")
+            return Verdict(Word.CANNOT_TELL, f"only {_count(len(self.trials), 'fold')} recorded: {said}")
         if not self.splits.freedom:
             return Verdict(Word.CANNOT_TELL, "no row has three seeds to say how far one partition moves a number")
         margin = CLASS_MARGIN if metric.startswith("acc_") else MARGIN
         said, profiled = f"{apart.signed()} points", set(EMOTION_COLUMNS) <= set(self.paper) and metric == "accuracy"
         if p < LEVEL:
-            return Verdict(Word.FAILS, f"not reproduced, {said}; the class accuracies do not fit, {p_value(p)}")
+            return Verdict(Word.FAILS, f"not reproduced: {said}, and the class accuracies do not fit ({p_value(p)})")
         if equivalent(apart, margin, self.splits.freedom) and not (profiled and math.isnan(p)):
-            return Verdict(Word.HOLDS, f"reproduced within {margin:g} points, {said}")
+            return Verdict(Word.HOLDS, f"reproduced within {margin:g} points: {said}")
         if not apart.holds(0):
-            return Verdict(Word.FAILS, f"not reproduced, {said}")
-        return Verdict(Word.CANNOT_TELL, f"compatible, {said}; to be reproduced it must lie within {margin:g}")
+            return Verdict(Word.FAILS, f"not reproduced: {said}")
+        return Verdict(Word.CANNOT_TELL, f"compatible: {said}, where {margin:g} would have to be ruled out")
 
     def above_chance(self) -> tuple[int, int, float]:
         """Utterances recognised (the mean over seeds), utterances tested, and the p value of guessing."""
@@ -534,10 +535,10 @@ def differences(
             printed = [experiment.row(name).paper.get(metric, math.nan) for name in (higher, lower)]
             known = [named[name] for name in (higher, lower) if name in named]
             points = worth(*known, metric) if len(known) == 2 else NOTHING
-            guessed = [name for name in (higher, lower) if experiment.row(name).guessed]
+            guessed = [row.group or row.name for row in map(experiment.row, (higher, lower)) if row.guessed]
             falling = [row.name for row in known if row.still_falling]
-            why = f"{guessed[0]}: architecture guessed" if guessed else ""
-            why = why or (f"{falling[0]}: loss still falling" if falling else "")
+            why = f"the architecture of {guessed[0]} is guessed" if guessed else ""
+            why = why or (f"the loss of {falling[0]} was still falling" if falling else "")
             few = known and 0 < len(known[0].accuracy.parts) <= FEW
             why = why or (f"{len(known[0].accuracy.parts)} speakers are too few for a test" if few else "")
             result.append(
@@ -563,23 +564,31 @@ def order(claimed: list[Difference], sized: bool = False) -> Verdict:
     more = [each for each in there if sized and each.points.low > each.paper]
     if not judged:
         return Verdict(None, "; ".join(dict.fromkeys(each.unjudged for each in claimed)))
-    open_ = [each for each in judged if each.recorded and each.sign == 0]
-    parts = [f"{len(there)} of {_count(len(judged), 'difference')} as claimed"]
-    parts += [f"{len(reverse)} the other way round{_listed(reverse)}"] * bool(reverse)
+    chance = [each for each in judged if each.recorded and each.sign == 0]
+    many, parts = _count(len(judged), "difference"), []
+    if len(pending) == len(judged):
+        parts = [f"none of {many} is recorded yet" if len(judged) > 1 else "not recorded yet"]
+    elif len(judged) == 1:
+        only = judged[0].points
+        said = "as claimed" if there else "the other way round" if reverse else "which chance explains"
+        parts = [f"{only.signed()} points, {said}" + f" ({only.detectable:.1f} would have been seen)" * bool(chance)]
+    else:
+        parts = [f"{len(there)} of {many} are as claimed"]
+        parts += [f"{len(reverse)} the other way round{_listed(reverse)}"] * bool(reverse)
+        parts += [f"chance explains {len(chance)}{_bounds(chance)}"] * bool(chance)
+        parts += [f"{len(pending)} not recorded yet"] * bool(pending)
     parts += [f"the paper's {each.paper:+.1f} lies above {each.points.signed()}" for each in missed]
-    parts += [f"{each.points.signed()}, more than the paper's {each.paper:+.1f}" for each in more]
-    parts += [f"{len(open_)} not distinguished from zero{_bounds(open_)}"] * bool(open_)
-    parts += [f"{len(pending)} not recorded yet"] * bool(pending)
-    parts += [
-        f"{aside} without a verdict ({'; '.join(dict.fromkeys(e.unjudged for e in claimed if e.unjudged))})"
-    ] * bool(aside)
+    parts += [f"{each.points.signed()} is more than the paper's {each.paper:+.1f}" for each in more]
+    reasons = list(dict.fromkeys(each.unjudged for each in claimed if each.unjudged))
+    if reasons:
+        parts.append(f"{aside} without a verdict ({reasons[0]}{', for instance' * (len(reasons) > 1)})")
     falling = any(each.unjudged and "guessed" not in each.unjudged for each in claimed)
     word = Word.CANNOT_TELL
     if reverse or missed:
         word = Word.FAILS
     elif len(there) == len(judged) and not falling:
         word = Word.HOLDS
-    return Verdict(word, ", ".join(parts))
+    return Verdict(word, "; ".join(parts))
 
 
 def _count(n: int, what: str) -> str:
@@ -597,7 +606,7 @@ def _bounds(some: list[Difference]) -> str:
     if not some:
         return ""
     high, seen = max(each.points.high for each in some), max(each.points.detectable for each in some)
-    return f" (none above {max(high, 0):.1f} points; {seen:.1f} would have been seen)"
+    return f" (at most {max(high, 0):.1f} points, and {seen:.1f} would have been seen)"
 
 
 def p_value(value: float) -> str:

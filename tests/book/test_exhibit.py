@@ -82,3 +82,13 @@ def test_idle_parameters_are_listed_with_their_sum() -> None:
     html = exhibit.idle(counts, "", "")._repr_mimebundle_()["text/html"]
     rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in html.split("</tr>")[1:3]]
     assert rows == [["A", "4,000", "1,000", "25%"], ["in all", "4,010", "1,000", "25%"]]
+
+
+def test_docstrings_and_comments_of_shown_code_fit_a_page() -> None:
+    words = " ".join(f"word{n}" for n in range(15))
+    code = f'def f():\n    """{words}.\n\n    {words}\n    """\n    # {words}\n    return "{words}"'
+    *shown, last = exhibit.filled(code).split("\n")
+    assert max(map(len, shown)) <= exhibit.COLUMNS < len(last)  # a value is left as it is
+    assert len(shown) == 9 and all(line.startswith("    ") for line in shown[1:] if line)
+    assert [line.split()[0] for line in shown[-2:]] == ["#", "#"]
+    assert exhibit.filled("x = 1") == "x = 1"

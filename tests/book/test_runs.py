@@ -34,12 +34,15 @@ def test_trials_of_another_commit_stand_on_a_line_of_their_own() -> None:
 
 
 def test_code_is_folded_in_chapters_of_results_and_where_it_draws() -> None:
-    code = ["x = 1", "figures.show(fig, alt='A line.')"]
+    code = ["x = 1", "figures.show(fig, alt='A line.')", "exhibit.source(Router)"]
     cells = [*map(nbformat.v4.new_code_cell, code), nbformat.v4.new_markdown_cell("Words.")]
     text = nbformat.writes(nbformat.v4.new_notebook(cells=cells))
-    for chapter, folded in {"10-hmoe-simba": [False, True], "11-peers": [True, True]}.items():
+    for chapter, folded in {
+        "10-hmoe-simba": [[], ["hide-input"], ["hide-input"]],
+        "11-peers": [["hide-input"], ["hide-input"], ["hide-cell"]],
+    }.items():
         *shown, words = nbformat.reads(book.page(chapter, text), as_version=4).cells
-        assert ["hide-input" in cell.metadata.tags for cell in shown] == folded
+        assert [cell.metadata.tags for cell in shown] == folded
         assert "tags" not in words.metadata
 
 
@@ -64,13 +67,23 @@ def test_lines_of_code_fit_a_page() -> None:
 
 @pytest.mark.parametrize(
     ("cell", "number"),
-    [("82.8", True), ("<p>-7.2 [-9.1, -5.3]</p>", True), ("92.2 (90.1)", True), ("1,543,241", True), ("0.4 %", True),
+    [("82.8", True), ("<p>-7.2 [-9.1, -5.3]</p>", True), ("92.2 (90.1)", True), ("32.8 (21.7, 42.0)", True),
+     ("48.6 (21.7 to 80.0, 24 speakers)", True), ("1,543,241", True), ("5 (of 9)", False), ("0.4 %", True),
      ("p = 0.2", False), ("3 of 5", False), ("", False), ("2026-11-26", False)],
 )  # fmt: skip
 def test_cells_that_hold_a_number_are_marked(cell: str, number: bool) -> None:
     shown = book.polished(f'<td class="a">{cell}</td>')
     assert ("data-number" in shown) == number
     assert book.polished(shown) == shown  # what Sphinx does not write again is polished again
+
+
+def test_names_of_columns_of_numbers_stand_above_the_numbers() -> None:
+    rows = "<tr><th></th><th>row</th><th>accuracy</th></tr>", "<tr><td>1</td><td>a</td><td>82.8 [80.3, 85.4]</td></tr>"
+    shown = book.polished(f"<table><thead>{rows[0]}</thead>{rows[1]}</table>")
+    assert '<th data-number="">accuracy' in shown and "<th>row" in shown
+    assert book.polished(shown) == shown
+    across = shown.replace("<th>row", '<th colspan="2">row').replace(' data-number=""', "")
+    assert "<th>accuracy" in book.polished(across)
 
 
 def test_an_interval_does_not_break_and_code_stays_as_it_is() -> None:
