@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request
 
@@ -25,7 +26,10 @@ BASELINE = {
     "aria-deprecated-role": r"#id\d+",  # docutils gives entries of a bibliography the role doc-biblioentry
     "aria-required-children": r"\.citation-list",  # and puts them into a list, which wants listitems
 }
-TALLEST = 20_000  # pixels of a page
+TALLEST, TALLEST_RESULTS = 20_000, 9_000  # pixels of a page; of a chapter of results at a desk
+OF_RESULTS = re.compile(r"notebooks/(08|1[1-9]|2[0124])-")
+"""Chapters that answer a claim: their first screen holds the figure and the result in a sentence."""
+WORDS = yaml.safe_load((Path(__file__).parent / "book" / "words.yml").read_text(encoding="utf-8"))
 LIMIT = 2_000_000  # bytes that a page may weigh without its audio
 
 
@@ -85,9 +89,12 @@ class Pages:
         assert page.evaluate(WITHOUT_RECORD) == []
         assert page.evaluate(WARNINGS) == []
         assert page.evaluate(EMPTY_HEADERS) == []
+        assert unwanted(page.evaluate(PROSE)) == []
         for size in (DESKTOP, PHONE):
             page.set_viewport_size(size)
             switch(page, "light")
+            if OF_RESULTS.match(path):
+                begins(page, size["height"], whole=size == DESKTOP)
             check(page)
             assert violations(page, colours=size == DESKTOP) == {}  # on a phone they are the same: see test_book
         page.set_viewport_size(DESKTOP)
@@ -105,6 +112,21 @@ def check(page: Page) -> None:
     page.evaluate("document.querySelectorAll('main details').forEach(details => details.open = false)")
     assert page.evaluate("document.documentElement.scrollHeight") < TALLEST
     assert page.evaluate(STUCK) == []
+
+
+def begins(page: Page, height: int, whole: bool) -> None:
+    """The first screen of a chapter of results: the `whole` figure and the result's sentence, or the figure's top."""
+    first = page.evaluate(FIRST)
+    assert first["top"] < height
+    if whole:
+        assert first["bottom"] <= height and first["said"] <= height
+        assert page.evaluate("document.documentElement.scrollHeight") < TALLEST_RESULTS
+
+
+def unwanted(text: str) -> list[str]:
+    """The phrases of a page that `words.yml` says otherwise."""
+    text = " ".join(text.split())
+    return [hit[0] for word in WORDS for each in word["not"] for hit in re.finditer(each, text, flags=re.IGNORECASE)]
 
 
 def switch(page: Page, mode: str) -> None:
@@ -171,6 +193,23 @@ STUCK = """() => [...document.querySelectorAll(".hmoe-slider")].flatMap(box => {
             || knob.nextElementSibling.textContent === said;
     }).map(knob => knob.parentElement.textContent);
 })"""
+
+# Where the first figure begins and ends, and where the first sentence in bold that a cell says ends.
+FIRST = """() => {
+    const figure = document.querySelector("main figure.hmoe-figure svg[aria-label]").getBoundingClientRect();
+    const said = document.querySelector("main .cell_output :is(p, li):has(> strong, > p > strong)")
+        ?? document.querySelector("main .cell_output p");  // that nothing is recorded yet
+    return {top: figure.top + scrollY, bottom: figure.bottom + scrollY,
+        said: said.getBoundingClientRect().bottom + scrollY};
+}"""
+
+# What a page says, folded or not, and what its figures say to those who cannot see them; not code, nor file names.
+PROSE = """() => {
+    const main = document.querySelector("main").cloneNode(true);
+    main.querySelectorAll("pre, code, script, style").forEach(element => element.remove());
+    const labels = [...main.querySelectorAll("[aria-label]")].map(element => element.getAttribute("aria-label"));
+    return [main.textContent, ...labels].join(" ");
+}"""
 
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 

@@ -124,7 +124,7 @@ def page(name: str, notebook: str) -> str:
             cell.source = _with_values(cell.source, given[0].source)
         if results and "exhibit.source(" in cell.source:
             tags.add("hide-cell")  # what it shows is code too
-        elif results or SHOWS.search(cell.source):
+        elif "hide-cell" not in tags and (results or SHOWS.search(cell.source)):
             tags.add("hide-input")
         cell.metadata.tags = sorted(tags)
     return exhibit.wrapped(nbformat.writes(result), f"{name}.ipynb")

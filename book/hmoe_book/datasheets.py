@@ -25,7 +25,7 @@ def casia() -> str:
         counted={name: known[name].nunique() for name in ("speaker", "emotion", "sentence")},
         each=" or ".join(map(str, known.groupby(["speaker", "emotion"]).size().unique())),
         seconds=seconds,
-        table=table(["speaker", *means.columns], _lines(means.rename(SHOWN))),
+        table=table(["speaker", *means.columns], _lines(means.rename(SHOWN).sort_index())),
     )
 
 
@@ -57,4 +57,6 @@ def others() -> str:
 
 
 def _lines(numbers: pd.DataFrame) -> list[list[str]]:
-    return [[str(name), *(f"{value:g}" for value in row.round(2))] for name, row in numbers.iterrows()]
+    return [
+        [str(name), *(f"{value:g}".replace("-", "−") for value in row.round(2))] for name, row in numbers.iterrows()
+    ]

@@ -106,10 +106,14 @@ PAD = "\u2007"  # a space as wide as a digit
 
 
 def aligned(data: pd.DataFrame) -> pd.DataFrame:
-    """The same with the means and intervals of a column padded, so that decimal points stand one beneath the other."""
+    """The same with the means and intervals of a column padded, so that decimal points stand one beneath the other, and
+    with yes and no for a truth."""
     data = data.copy()
     for k, column in enumerate(data.columns):
         cells = data.iloc[:, k]
+        if pd.api.types.is_bool_dtype(cells.infer_objects()):
+            data.isetitem(k, ["yes" if each else "no" for each in cells])
+            continue
         numbers = [each for each in cells if isinstance(each, str) and NUMBERS.fullmatch(each)]
         if len(numbers) < 2 or not data.columns.is_unique:
             continue
@@ -134,6 +138,7 @@ def idle(counts: pd.DataFrame, record: str, name: str) -> Table:
 
 
 NAMES = {
+    "shared_by": "rows with the same",
     "acc_": "", "f1": "F1", "both, own scale, voices known": "both, per-speaker normalisation, seen speakers",
     "own scale": "per-speaker normalisation", "known speakers": "seen speakers", "new speaker": "unseen speaker",
     **SHOWN,

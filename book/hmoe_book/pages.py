@@ -45,7 +45,7 @@ def honest(store: Store) -> str:
     if not found.found:
         return f"Nothing has been recorded on {store.corpus} yet.\n"
     figures.use()
-    drawn = ladder.figure([found], store.corpus, ladder.chance(store.utterances()))
+    drawn = ladder.figure([found], store.corpus.upper(), ladder.chance(store.utterances()))
     trials = list(found.found.values())
     record = report.provenance(store, ladder.experiment(ladder.SVM, ladder.STEPS), trials)
     drawing = figures.svg(drawn, ladder.described([found]))
@@ -77,7 +77,7 @@ def headline(store: Store) -> str:
         for row in recorded
     ]  # fmt: skip
     lines = [table(head, cells).rstrip()]
-    lines += ["", report.provenance(store, experiment("table2"), recorded), "", *unseen(store)]
+    lines += ["", _behind(report.provenance(store, experiment("table2"), recorded)), "", *unseen(store)]
     return "\n".join(lines)
 
 
@@ -89,10 +89,13 @@ def paper_cost() -> str:
     whole, rows = table.iloc[-1], table.iloc[:-1].nlargest(5, "total_s")
     dearest = ", ".join(f"{row['row'].split(': ')[-1]} {row['total_s'] / 60:.0f}" for _, row in rows.iterrows())
     return (
-        f"Recorded ({whole['how']}, {whole['corpus']}, {whole['workers']} processes, {whole['machine']}, commit "
-        f"{whole['commit']}, {whole['date'][:10]}, results/bench/paper.csv): one seed of the whole paper, "
-        f"{whole['trials']:.0f} trainings and all features, takes {whole['total_s'] / 3600:.1f} hours. The "
-        f"dearest rows, in minutes of one processor: {dearest}.\n"
+        f"Recorded, {whole['how']}: one seed of the whole paper, {whole['trials']:.0f} trainings and all features, "
+        f"takes {whole['total_s'] / 3600:.1f} hours. The dearest rows, in minutes of one processor: {dearest}.\n\n"
+        + _behind(
+            f"results/bench/paper.csv: {whole['corpus']}, {whole['workers']} processes, {whole['machine']}, commit "
+            f"{whole['commit']}, {whole['date'][:10]}"
+        )
+        + "\n"
     )
 
 
@@ -137,7 +140,7 @@ def gpu_expected() -> str:
             "each operation reads and writes as it is launched today. A recurrent layer counts as one launch, which on "
             "a GPU it is not: rows with an LSTM or a GRU take longer than this says.",
             "",
-            f"({line.replace('measurements', 'rows, worked out on')})",
+            _behind(line.replace("measurements,", "rows, worked out on")),
             "",
         ]
     if len(compiled):
@@ -154,7 +157,7 @@ def gpu_expected() -> str:
             "spill or halve the programs that fit; narrower ones leave more partial sums to add up. How many registers "
             "the backward pass may take is bounded, because what the compiler takes differs from version to version.",
             "",
-            f"({compiled_line.replace('measurements', 'kernels, compiled on')})",
+            _behind(compiled_line.replace("measurements,", "kernels, compiled on")),
             "",
         ]
     return "\n".join(parts) or "Nothing has been worked out yet.\n"
@@ -172,9 +175,14 @@ def unseen(store: Store) -> list[str]:
         "**An unseen speaker** (one speaker left out, in brackets each of the four; the paper tests seen speakers "
         f"only; chance is 16.7 %): {said}.",
         "",
-        report.provenance(store, audit, new),
+        _behind(report.provenance(store, audit, new)),
         "",
     ]
+
+
+def _behind(record: str) -> str:
+    """Where numbers come from, behind the mark that figures have."""
+    return f'<details class="hmoe-record"><summary>Where this comes from</summary>\n\n{record}\n\n</details>'
 
 
 def readme() -> str:

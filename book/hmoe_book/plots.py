@@ -26,7 +26,7 @@ from hmoe.study.report import Difference, RowReport
 from hmoe_book.exhibit import displayed
 from hmoe_book.figures import COLOURS, INK
 
-FIRST_SCREEN = 4.3  # inches of a figure that a window of 900 pixels holds below a chapter's title, claim and result
+FIRST_SCREEN = 4.2  # inches of a figure that a window of 900 pixels holds below a chapter's title, claim and result
 
 
 def _rows(n: int, each: float = 0.34) -> tuple[Figure, Axes]:

@@ -27,9 +27,10 @@ def minus(value: float) -> str:
 
 
 def listed(names: Iterable[str], last: str = "and") -> str:
-    """ "a", "a and b", "a, b and c"; "none" of none."""
+    """ "a", "a and b", "a, b and c"; "none" of none. Names that have commas are set apart by semicolons."""
     *some, end = list(names) or ["none"]
-    return f"{', '.join(some)} {last} {end}" if some else end
+    apart = "; " if any("," in name for name in (*some, end)) else ", "
+    return f"{apart.join(some)} {last} {end}" if some else end
 
 
 @cache

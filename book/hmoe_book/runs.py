@@ -9,6 +9,7 @@ import pandas as pd
 
 from hmoe.base.markdown import table
 from hmoe.study.store import Store
+from hmoe_book.exhibit import displayed
 
 GROUP = ["row", "reading", "protocol", "selection", "device", "machine", "commit"]
 HEADER = [
@@ -38,7 +39,7 @@ def grouped(trials: pd.DataFrame) -> pd.DataFrame:
     for key, some in trials.groupby(GROUP, sort=False):
         counted = {
             "seeds": _names(some["seed"]),
-            "folds": _names(some["fold"]),
+            "folds": displayed(_names(some["fold"])),
             "trials": len(some),
             "tested": int(some["n_test"].sum()),
             "seconds": f"{some['seconds'].sum():.0f}",
@@ -51,7 +52,8 @@ def grouped(trials: pd.DataFrame) -> pd.DataFrame:
 def _section(path: Path, trials: pd.DataFrame) -> str:
     title = f"## {path.parent.name}: {path.stem}\n\n{_link(path)}: {len(trials)} trials.\n"
     lines = grouped(trials)
-    shown = table(HEADER, lines.itertuples(index=False))
+    literal = lines.assign(row="`" + lines["row"] + "`")  # as `--row` wants it
+    shown = table(HEADER, literal.itertuples(index=False))
     return f"{title}\n:::{{dropdown}} {len(lines)} lines\n{shown}:::\n"
 
 

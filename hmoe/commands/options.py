@@ -31,13 +31,13 @@ CorpusName = Annotated[
     str, typer.Option("--corpus", "-c", envvar="HMOE_CORPUS", help="Which corpus; `hmoe corpus names` lists them.")
 ]
 Root = Annotated[
-    Path | None, typer.Option("--root", "-r", help="Its folder or archive; else $HMOE_CASIA and the like.")
+    Path | None, typer.Option("--root", "-r", help="Its folder or archive; default: HMOE_CASIA and so on.")
 ]
 ProfileName = Annotated[str, typer.Option("--profile", "-p", help="`fast` to read along, `full` for the record.")]
 
 
 Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda or cuda:1.", callback=on_device)]
-Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Processes; default: one a core.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Processes; default: one for each core.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="FIELD=VALUE", help="Change a field of the configuration; repeatable."),

@@ -328,7 +328,7 @@ def _stacked(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 @app.command("audit")
 def audit_command(
-    table: Annotated[str, typer.Argument(help="CSV: a line a model, a column a measure or a class; - for a pipe.")],
+    table: Annotated[str, typer.Argument(help="CSV: a line for each model, a column for each number; - for a pipe.")],
     per_class: Annotated[
         str | None,
         typer.Option(metavar="N or NAME=N,...", help="Test items of each class, all folds together."),
@@ -351,8 +351,9 @@ def audit_command(
 ) -> None:  # fmt: skip
     """Can the numbers of a printed table come from the experiment that is described? Needs no data.
 
-    Marks each cell that cannot be, with the assumption behind it. It shows that assumptions cannot all hold; not which
-    is wrong, and nothing about intent. Exit code 0: all can be; 1: some cannot; 2: the table cannot be read.
+    Marks each impossible cell, with the assumption behind it. It shows that the assumptions cannot all hold; not
+    which is wrong, and nothing about intent. Exit code 0: all cells are possible; 1: some are not; 2: the table
+    cannot be read.
 
     Example: `hmoe audit table.csv --per-class 200 --folds 5`
     """

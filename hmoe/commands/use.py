@@ -38,7 +38,7 @@ def train_command(
         str | None, typer.Option(help="Read the frames of this pre-trained encoder, e.g. openai/whisper-base.")
     ] = None,
 ) -> None:  # fmt: skip
-    """Train HMoE-SiMBA on a whole corpus and save it for `hmoe predict`. Taken up where it was cut off.
+    """Train HMoE-SiMBA on a whole corpus and save it for `hmoe predict`. Goes on where it was cut off.
 
     Its card shows what `hmoe run` has recorded of the same configuration and corpus: `--name` and `--results` as there.
     With `--encoder` it reads frames of the encoder's middle layer (or of another: `--set layer=1`) in place of our

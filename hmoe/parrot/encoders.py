@@ -98,7 +98,7 @@ class Encoder(ABC):
             what = f"{self.identity} cannot hear it ({type(error).__name__}: {str(error)[:200]})"
             raise AudioError("encoder", what, "leave it out, or choose another encoder") from None
         if not all(np.isfinite(frames).all() for frames in layers):
-            raise AudioError("encoder", f"{self.identity} makes of it what is not finite", "leave it out")
+            raise AudioError("encoder", f"{self.identity} gives values that are not finite", "leave it out")
         return [Embedded(frames, self.rate) for frames in layers]
 
     def layer(self, layer: int | Literal["last"]) -> int:

@@ -409,7 +409,7 @@ SPEAKERS = Experiment(
         _unheard(
             TOLD,
             {"model": "across-speakers-balanced", "reading": "statistics+prosody", "augment": (), **_OWN},
-            "told that a new speaker's utterances hold each emotion equally often, as CASIA's do",
+            "told that an unseen speaker's utterances hold each emotion equally often, as CASIA's do",
         ),
         _unheard("HMoE-SiMBA", {}, "as in chapter 17"),
         _unheard("HMoE-SiMBA, own scale", _OWN),

@@ -217,7 +217,7 @@ def figure(ladders: Sequence[Ladder], name: str, guessed: float) -> Any:
             ax.annotate("", (b, bottom - 0.13), (a, top + 0.13), arrowprops={"arrowstyle": "->", "color": orange})
             end = np.nanmax([b, ladder.found[leak.strict].accuracy.high])
             said = f"{-leak.points.mean:+.1f} points without\n{leak.what}".replace("-", "−")
-            ax.text(end + 1.5, bottom, said, color=ink, va="center", fontsize=8)
+            ax.text(end + 1.5, bottom, said, color=ink, va="center", fontsize=10)
         ax.axvline(guessed, color=ink, linewidth=1, linestyle=":")
         ax.set_yticks(range(len(titles)), titles)
         ax.set(ylim=(len(titles) - 0.6, -0.6), xlim=(0, 140), xticks=range(0, 101, 20), title=ladder.row)

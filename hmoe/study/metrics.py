@@ -2,7 +2,7 @@
 
 Two questions, two intervals. *What would another corpus of this kind give?* Utterances and partitions are both drawn
 anew: `estimate`. *What would another laboratory get on this corpus?* The utterances stay; the partition and the seed
-are drawn anew: `replication` and `profile`. How often each interval covers what it should is simulated in the appendix.
+are drawn anew: `replication` and `profile`. How often each interval covers what it should is simulated in chapter 23.
 """
 
 from __future__ import annotations

@@ -74,7 +74,9 @@ def read(
         file = sys.stdin if where == "standard input" else source
         cells = pd.read_csv(file, dtype=str, keep_default_na=False, header=None, skipinitialspace=True)
     except FileNotFoundError:
-        raise ConfigError(where, "no such file", "give a CSV file: a line a model, a column a measure") from None
+        raise ConfigError(
+            where, "no such file", "give a CSV file: a line for each model, a column for each number"
+        ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(where, f"not a CSV file ({str(error).splitlines()[0]})", "save it as UTF-8 CSV") from None
     cells = cells.map(str.strip)

@@ -106,7 +106,7 @@ def body(config: Config, emotions: Sequence[str], about: Mapping[str, Any], para
     return (DATA / "model-card.md").read_text(encoding="utf-8").format(
         experts=", ".join(config.experts),
         emotions=", ".join(emotions),
-        parameters=f"{parameters:,}".replace(",", " "),
+        parameters=f"{parameters:,}",
         reading=_read(config, about),
         key=config.key(),
         changes=changes or "the default reading of the paper",

@@ -92,3 +92,9 @@ def test_docstrings_and_comments_of_shown_code_fit_a_page() -> None:
     assert len(shown) == 9 and all(line.startswith("    ") for line in shown[1:] if line)
     assert [line.split()[0] for line in shown[-2:]] == ["#", "#"]
     assert exhibit.filled("x = 1") == "x = 1"
+
+
+def test_a_truth_is_shown_as_yes_or_no() -> None:
+    frame = pd.DataFrame({"agrees": [True, False], "n": [1, 0], "mixed": [True, 3]}, index=["a", "b"])
+    shown = exhibit.aligned(frame)
+    assert list(shown["agrees"]) == ["yes", "no"] and list(shown["n"]) == [1, 0] and list(shown["mixed"]) == [True, 3]
