@@ -66,22 +66,11 @@ def measured(stores: Iterable[Store], config: Config) -> dict[str, dict[str, Any
 
 def note(about: Mapping[str, Any], emotions: Sequence[str]) -> str:
     """What anyone who reads an answer of the model must know, in one line."""
-    if about.get("corpus") == "synthetic":
-        return "Trained on synthetic voices: its labels mean nothing about emotion."
-    trained = f"Trained on {_voices(about)} of {about.get('corpus', 'an unknown corpus')}"
-    new = about.get("measured", {}).get("speaker")
-    if not new:
-        return f"{trained}; how often it is right about other speakers has not been measured."
-    return (
-        f"{trained}; across speakers it is right about {new['mean']:.0f} % of the time: {new['accuracy']} % of the "
-        f"utterances of a speaker left out, {new['trials']} trials, {new['record']}; chance is "
-        f"{100 / len(emotions):.1f} %."
-    )
+    return _said().note(_known(about, emotions))
 
 
 def readme(config: Config, emotions: Sequence[str], about: Mapping[str, Any], parameters: int) -> str:
     """The README.md of a checkpoint, as the Hugging Face Hub reads it."""
-    corpus = about.get("corpus", "an unknown corpus")
     front = {
         "library_name": "hmoe",
         "pipeline_tag": "audio-classification",
@@ -89,36 +78,15 @@ def readme(config: Config, emotions: Sequence[str], about: Mapping[str, Any], pa
         "license": "other",
         "license_name": "code-mit-weights-as-the-corpus-allows",
     }
-    if code := published().get(corpus, {}).get("code"):
+    if code := published().get(about.get("corpus", ""), {}).get("code"):
         front["language"] = code
-    usage = 'from hmoe.use.pretrained import Pretrained\n\nprint(Pretrained.load("this folder").judge("utterance.wav"))'
-    return (
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# HMoE-SiMBA, trained on {corpus}\n\n"
-        f"> {note(about, emotions)}\n\n```python\n{usage}\n```\n\n{body(config, emotions, about, parameters)}"
-    )
+    known = _known(about, emotions) | _of_model(config, parameters)
+    return _said().readme(known | {"front": yaml.safe_dump(front, sort_keys=False)})
 
 
 def body(config: Config, emotions: Sequence[str], about: Mapping[str, Any], parameters: int) -> str:
     """The sections of the card."""
-    found = about.get("measured", {})
-    seconds = f", {about['minutes']:.0f} minutes" if "minutes" in about else ""
-    changes = ", ".join(f"`{name}: {value}`" for name, value in config.changes().items())
-    return (DATA / "model-card.md").read_text(encoding="utf-8").format(
-        experts=", ".join(config.experts),
-        emotions=", ".join(emotions),
-        parameters=f"{parameters:,}",
-        reading=_read(config, about),
-        key=config.key(),
-        changes=changes or "the default reading of the paper",
-        made=f"Trained at commit {about['commit']}, {about['date'][:10]}." if "commit" in about else "",
-        chance=100 / len(emotions),
-        factors=_folds(found),
-        evaluation=_evaluation(about),
-        training=f"{_called(about)}: {about.get('utterances', 'unknown')} utterances of {_voices(about)}{seconds}.",
-        ranges=_ranges(about),
-        quantitative=_quantitative(found, emotions),
-        note=note(about, emotions),
-    )  # fmt: skip
+    return _said().body(_known(about, emotions) | _of_model(config, parameters))
 
 
 def page(store: Store) -> str:
@@ -133,77 +101,54 @@ def page(store: Store) -> str:
         "measured": measured([store], config),
     }
     parameters = count_parameters(HMoESiMBA(config, len(emotions)))
-    return f"> {note(about, emotions)}\n\n{body(config, emotions, about, parameters)}"
+    return _said().page(_known(about, emotions) | _of_model(config, parameters))
 
 
-def _read(config: Config, about: Mapping[str, Any]) -> str:
-    """What a token of the input is."""
-    if "encoder" not in about:
-        return f"Reading `{config.reading}`"
-    encoder, ours = about["encoder"], f", beside {', '.join(config.modalities)}" if config.modalities else ""
-    which = f"layer {encoder['layer']} of the frozen encoder `{encoder['name']}` ({encoder['identity']})"
-    return f"Reads frames of {which}{ours}"
+@cache
+def _said() -> Any:
+    """The macros of the template, where the sentences stand."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(loader=FileSystemLoader(DATA), undefined=StrictUndefined, keep_trailing_newline=True)
+    made.globals["table"] = table
+    return made.get_template("model-card.md.jinja").module
 
 
-def _called(about: Mapping[str, Any]) -> str:
-    name = about.get("corpus", "An unknown corpus")
-    return published().get(name, {}).get("title", f"the user's own corpus (`{name}`)")
+def _of_model(config: Config, parameters: int) -> dict[str, Any]:
+    return {
+        "experts": config.experts,
+        "modalities": config.modalities,
+        "reading": config.reading,
+        "key": config.key(),
+        "changes": config.changes(),
+        "parameters": f"{parameters:,}",
+    }
 
 
-def _voices(about: Mapping[str, Any]) -> str:
-    speakers = [name for name in about.get("speakers", []) if name != "unknown"]
-    kind = published().get(about.get("corpus", ""), {}).get("speech", "speakers")
-    return f"{len(speakers)} {kind}" if speakers else "an unknown number of speakers"
-
-
-def _folds(found: Mapping[str, Any]) -> str:
-    if "speaker" not in found:
-        return "How accuracy differs between speakers has not been measured for this configuration."
-    header = ["speaker left out", "accuracy, %"]
-    return table(header, [(SHOWN.get(name, name), f"{value:.1f}") for name, value in found["speaker"]["folds"].items()])
-
-
-def _evaluation(about: Mapping[str, Any]) -> str:
-    found, held_out, parts = about.get("measured", {}), about.get("held_out"), []
-    if found:
-        records = "; ".join(dict.fromkeys(each["record"] for each in found.values()))
-        parts.append(
-            f"The training corpus, by cross-validation of models of this configuration ({records}). A model trained on "
-            f"all of it cannot be tested on it; no other corpus was tried."
-        )
-    else:
-        parts.append("No trial of this configuration is recorded.")
-    if held_out:
-        parts.append(
-            f"While this checkpoint was trained, {held_out['utterances']} utterances were held out to choose the epoch "
-            f"({held_out['epoch']}): it recognised {held_out['accuracy']:.1f} % of them. Their speakers and sentences "
-            f"are those of training, and they chose the epoch, so this is more than it will be right about others."
-        )
-    elif not found:
-        parts.append("This checkpoint was tested on nothing.")
-    return " ".join(parts)
-
-
-def _ranges(about: Mapping[str, Any]) -> str:
-    known = about.get("ranges", {})
-    lines = [(f"{words}, {unit}", *known[name]) for name, (words, unit) in SAID.items() if name in known]
-    if not lines:
-        return ""
-    return table(["of its recordings", "1st percentile", "99th percentile"], lines)
-
-
-def _quantitative(found: Mapping[str, Any], emotions: Sequence[str]) -> str:
-    if not found:
-        return "None recorded for this configuration."
-    known = {words: found[name] for name, words in TESTED.items() if name in found}
-    lines = [
-        (
-            words,
-            each["accuracy"],
-            each["utterances"],
-            each["trials"],
-            *(each["emotions"].get(emotion, "–") for emotion in emotions),
-        )
-        for words, each in known.items()
-    ]
-    return table(["tested on", "accuracy, %", "utterances", "trials", *emotions], lines)
+def _known(about: Mapping[str, Any], emotions: Sequence[str]) -> dict[str, Any]:
+    """What the sentences may say of the training and of the trials; nothing, where it is unknown."""
+    found, corpus = about.get("measured", {}), published().get(about.get("corpus", ""), {})
+    unseen, ranges = found.get("speaker", {}), about.get("ranges", {})
+    return {
+        "corpus": about.get("corpus"),
+        "title": corpus.get("title"),
+        "speech": corpus.get("speech", "speakers"),
+        "speakers": len([name for name in about.get("speakers", []) if name != "unknown"]),
+        "utterances": about.get("utterances"),
+        "minutes": about.get("minutes"),
+        "commit": about.get("commit"),
+        "date": about.get("date", "")[:10],
+        "encoder": about.get("encoder"),
+        "held_out": about.get("held_out"),
+        "emotions": list(emotions),
+        "chance": 100 / len(emotions),
+        "records": list(dict.fromkeys(each["record"] for each in found.values())),
+        "unseen": unseen,
+        "by_speaker": [(SHOWN.get(k, k), f"{value:.1f}") for k, value in unseen.get("folds", {}).items()],
+        "ranges": [(f"{words}, {unit}", *ranges[name]) for name, (words, unit) in SAID.items() if name in ranges],
+        "tested": [
+            (words, one["accuracy"], one["utterances"], one["trials"], *(one["emotions"].get(e, "–") for e in emotions))
+            for name, words in TESTED.items()
+            if (one := found.get(name))
+        ],
+    }
