@@ -26,8 +26,11 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it once, when it is imported
 
 
-# Files that take longest, in two processes, the first of which builds the book.
-LONGEST = ("test_read_one_half", "test_grid", "test_docs", "test_gpu", "test_cli", "test_peers", "test_scan_triton")
+# Files that take longest, in two processes, the first of which builds the book with both cores while the other goes on.
+LONGEST = (
+    "test_read_one_half", "test_grid", "test_gpu", "test_docs", "test_cli", "test_read_other_half", "test_lab",
+    "test_execute", "test_anywhere", "test_parrot", "test_scan_triton", "test_train",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -291,8 +291,9 @@ def test_in_no_profile_one_configuration_goes_by_two_names(name: str) -> None:
     study = experiment(name)
     for each in profiles.PROFILES.values():
         named: dict[tuple[str, str], set[str]] = {}
+        twins = each.twins(study)
         for row in study.rows:
-            if row.name not in each.twins(study):
+            if row.name not in twins:
                 named.setdefault((each.config(row).key(), row.protocol), set()).add(row.config().key())
         assert all(len(configs) == 1 for configs in named.values())
 
