@@ -784,6 +784,7 @@ TAKES = Experiment(
                 **({"by_speaker": True} if scale == OWN else {}),
             },
             protocol="speaker" if voice == NEW_VOICE else "stratified-5",
+            group=inputs,
         )
         for classifier, several in _CLASSIFIED.items()
         for inputs in several
