@@ -56,6 +56,7 @@ def main(*arguments: str) -> int:
     told = settings()
     variables = {variable: told[name] for name, variable in VARIABLES.items() if name in told}
     uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
+    uv.append("--compile-bytecode")  # as pip does: where Python may write none, each start would compile all again
     if subprocess.run([*uv, *options(told), *arguments], env=variables | os.environ).returncode == 0:
         return 0
     print("uv could not install it, see above. pip tries, which takes some minutes.", file=sys.stderr)
