@@ -139,8 +139,7 @@ def idle(counts: pd.DataFrame, record: str, name: str) -> Table:
 
 NAMES = {
     "shared_by": "rows with the same",
-    "acc_": "", "f1": "F1", "both, own scale, voices known": "both, per-speaker normalisation, seen speakers",
-    "own scale": "per-speaker normalisation", "known speakers": "seen speakers", "new speaker": "unseen speaker",
+    "acc_": "", "f1": "F1",
     **SHOWN,
 }  # fmt: skip
 """What a reader sees in place of a name that the records use."""

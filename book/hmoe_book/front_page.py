@@ -88,10 +88,10 @@ def _pooled(r: Records) -> RowReport:
 def _unseen(r: Records) -> dict[str, Any]:
     for model in (FRAMES, MODEL):
         with suppress(KeyError):
-            row, seen = (_whole(r, "protocols", f"{model}, {each}") for each in ("new speaker", "nested selection"))
+            row, seen = (_whole(r, "protocols", f"{model}, {each}") for each in ("unseen speaker", "nested selection"))
             break
     else:
-        raise KeyError("new speaker")
+        raise KeyError("unseen speaker")
     right, n, p = row.above_chance()
     return {
         "row": row,

@@ -348,8 +348,8 @@ PROTOCOLS = Experiment(
             ("augmented after the split, clean copies", "split-then-augment-5-clean", _COPIED),
             ("new sentences", "sentence-5", {}),
             ("new pairs of speaker and sentence", "pair-5", {}),
-            ("new speaker", "speaker", {}),
-            ("new speaker and sentences", "speaker-sentence", {}),
+            ("unseen speaker", "speaker", {}),
+            ("unseen speaker and sentences", "speaker-sentence", {}),
         )
         if name != "SVM" or "selection" not in further  # an SVM has no epochs to select
     ),
@@ -359,8 +359,8 @@ PROTOCOLS = Experiment(
 )
 
 _OWN = {"by_speaker": True}
-KNOWN = "both, own scale, voices known"
-TOLD = "both, own scale, balanced"  # which knows that a new speaker has each emotion equally often
+KNOWN = "both, per-speaker normalisation, seen speakers"
+TOLD = "both, per-speaker normalisation, balanced"  # which knows that a unseen speaker has each emotion equally often
 _BOTH = {"reading": "statistics+prosody", "augment": ()}
 _COPIES = {"augment": ("pitch", "tract"), "copies": 4}
 # A tenth of the steps at ten times the rate, because inner folds train a network twelve times over; and enough
@@ -387,7 +387,7 @@ SPEAKERS = Experiment(
             "logistic regression, its penalty chosen by leaving out training speakers",
         ),
         _unheard(
-            "linear, own scale",
+            "linear, per-speaker normalisation",
             {"model": "across-speakers-statistics", "reading": "statistics", "augment": (), **_OWN},
             "each speaker's features have mean 0 and deviation 1, by the speaker's own unlabelled utterances",
         ),
@@ -397,12 +397,12 @@ SPEAKERS = Experiment(
             "linear discriminant on pitch, loudness, voice quality and formants instead of spectra",
         ),
         _unheard(
-            "prosody, own scale",
+            "prosody, per-speaker normalisation",
             {"model": "across-speakers-prosody", "reading": "prosody", "augment": (), **_OWN},
             "the same, on each speaker's own mean and deviation",
         ),
         _unheard(
-            "both, own scale",
+            "both, per-speaker normalisation",
             {"model": "across-speakers-both", "reading": "statistics+prosody", "augment": (), **_OWN},
             "one linear classifier on spectra and one on prosody, averaged",
         ),
@@ -412,30 +412,30 @@ SPEAKERS = Experiment(
             "told that an unseen speaker's utterances hold each emotion equally often, as CASIA's do",
         ),
         _unheard("HMoE-SiMBA", {}, "as in chapter 17"),
-        _unheard("HMoE-SiMBA, own scale", _OWN),
+        _unheard("HMoE-SiMBA, per-speaker normalisation", _OWN),
         _unheard(
-            "HMoE-SiMBA on statistics, own scale",
+            "HMoE-SiMBA on statistics, per-speaker normalisation",
             {"reading": "statistics", **_OWN},
             "deviation and percentiles over time beside the mean",
         ),
         _unheard(
-            "HMoE-SiMBA on both, own scale",
+            "HMoE-SiMBA on both, per-speaker normalisation",
             {"reading": "statistics+prosody", "augment": (), **_OWN},
             "prosody beside the statistics; no augmentation",
         ),
         _unheard(
-            "HMoE-SiMBA on both, own scale, tracts and pitch",
+            "HMoE-SiMBA on both, per-speaker normalisation, tracts and pitch",
             {**_BOTH, **_OWN, **_COPIES},
             "training copies with longer and shorter vocal tracts, higher and lower voices",
         ),
         _unheard(
-            "both, own scale, tracts and pitch",
+            "both, per-speaker normalisation, tracts and pitch",
             {"model": "across-speakers-both", **_BOTH, **_OWN, **_COPIES},
             "the same copies for the two linear classifiers",
         ),
         *(
             row
-            for scale, own in ((", own scale", _OWN), ("", {}))
+            for scale, own in ((", per-speaker normalisation", _OWN), ("", {}))
             for row in (
                 _unheard(
                     f"HMoE-SiMBA on both{scale}, short",
@@ -453,16 +453,16 @@ SPEAKERS = Experiment(
             )
         ),
         _unheard(
-            "HMoE-SiMBA's experts apart, own scale",
+            "HMoE-SiMBA's experts apart, per-speaker normalisation",
             {"model": "across-speakers-apart", **_SHORT, **_OWN},
             "three networks of one expert each, their probabilities averaged",
         ),
         _unheard(
-            "HMoE-SiMBA and both, own scale",
+            "HMoE-SiMBA and both, per-speaker normalisation",
             {"model": "across-speakers-everyone", **_SHORT, **_OWN},
             "the network and the two linear classifiers averaged",
         ),
-        _unheard("HMoE-SiMBA (frames), own scale", {**FIRST_FRAMES, **_OWN}),
+        _unheard("HMoE-SiMBA (frames), per-speaker normalisation", {**FIRST_FRAMES, **_OWN}),
         Row(
             KNOWN,
             {**NESTED, "model": "across-speakers-both", **_BOTH, **_OWN},
@@ -729,7 +729,7 @@ def _parrot(name: str, corpus: str, label: str) -> Experiment:
         f"PARROT on {corpus}: two encoders, fused",
         tuple(
             Row(f"{title}{also}{voices}", {**changes, **further}, protocol=protocol)
-            for voices, protocol in (("", "stratified-5"), (", new speaker", "speaker"))
+            for voices, protocol in (("", "stratified-5"), (", unseen speaker", "speaker"))
             for (title, changes), also, further in rows
         ),
         reference="Whisper + Mamba, PARROT",
@@ -747,8 +747,11 @@ PARROT_PUBLISHED = {
     "PARROT": {"CREMA-D": (73.68, 72.90), "EmoDB": (92.24, 91.53), "MESD": (59.54, 58.94)},
 }
 
-KNOWN_VOICE, NEW_VOICE = "known speakers", "new speaker"
-ALONE, OWN = "one recording at a time", "own scale"  # the second: with the speaker's unlabelled recordings
+KNOWN_VOICE, NEW_VOICE = "seen speakers", "unseen speaker"
+ALONE, OWN = (
+    "one recording at a time",
+    "per-speaker normalisation",
+)  # the second: with the speaker's unlabelled recordings
 _WHISPER = {"encoders": (WHISPER,), "reading": "embeddings", "layer": "all", "pooling": "mean+deviation", "augment": ()}
 _OURS = {"reading": "statistics+prosody", "augment": ()}
 _TAKEN = {
@@ -802,7 +805,7 @@ ENCODER_FRAMES = Experiment(
     "HMoE-SiMBA on an encoder's frames",
     tuple(
         Row(f"{name}{title}", changes, protocol=protocol)
-        for title, protocol in (("", "stratified-5"), (", new speaker", "speaker"))
+        for title, protocol in (("", "stratified-5"), (", unseen speaker", "speaker"))
         for name, changes in (
             ("ours", {**FRAMES, "augment": ()}),
             *((f"Whisper, layer {layer}", {**_HEARD, "layer": layer, "modalities": ()}) for layer in (1, 3)),

@@ -107,7 +107,7 @@ def test_chapters_that_turn_a_table_show_the_records(html: Path) -> None:
     head, *lines = cells(chapter_text(html, "22-parrot"), "tab-parrot")
     shown = {(line[0], title): cell for line in lines for title, cell in zip(head, line, strict=True)}
     for row in report.rows(store, experiment("parrot")):
-        name = row.name.removesuffix(", new speaker")
+        name = row.name.removesuffix(", unseen speaker")
         assert shown[name, known if name == row.name else "unseen speaker"] == str(row.accuracy)
 
 
@@ -116,7 +116,7 @@ def test_the_chapter_of_encoders_shows_each_alone_under_both_protocols(html: Pat
     shown = {(line[0], title): cell for line in lines for title, cell in zip(head, line, strict=True)}
     alone = [row for row in report.rows(Store(pages.RECORDED, RESULTS), experiment("parrot")) if "+" not in row.name]
     for row in alone:
-        name = row.name.removesuffix(", new speaker")
+        name = row.name.removesuffix(", unseen speaker")
         assert shown[name, "stratified 5-fold" if name == row.name else "unseen speaker"] == str(row.accuracy)
     names = {row.name for row in experiment("parrot").rows if "+" not in row.name and row.protocol != "speaker"}
     assert {line[0] for line in lines} == names  # those too that are not recorded yet

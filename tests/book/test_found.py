@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Store:
         write(store, "figure2", "D_state = 128", [80] * 5, seed)
     write(store, "table2", "HMoE-SiMBA", [70, 72, 74, 76, 78])
     write(store, "protocols", "HMoE-SiMBA, nested selection", [70, 72, 74, 76, 78])
-    write(store, "protocols", "HMoE-SiMBA, new speaker", [20, 30, 40, 50])
+    write(store, "protocols", "HMoE-SiMBA, unseen speaker", [20, 30, 40, 50])
     return store
 
 
@@ -76,7 +76,7 @@ def test_a_leak_is_worth_what_the_same_trials_without_it_lack(store: Store) -> N
 
 
 def test_frame_level_input_takes_the_place_of_averages_once_it_is_recorded(store: Store) -> None:
-    write(store, "protocols", "HMoE-SiMBA (frames), new speaker", [30, 35, 40, 45])
+    write(store, "protocols", "HMoE-SiMBA (frames), unseen speaker", [30, 35, 40, 45])
     assert percentages(found.page(Records(store)).splitlines()[0])[-1] == 35  # seen speakers are still to come
     write(store, "protocols", "HMoE-SiMBA (frames), nested selection", [80] * 5)
     write(store, "table2", "HMoE-SiMBA (frames)", [82] * 5)
@@ -89,8 +89,8 @@ def test_frame_level_input_takes_the_place_of_averages_once_it_is_recorded(store
 
 def test_the_best_way_with_unseen_speakers_is_chosen_on_the_other_three(store: Store) -> None:
     write(store, "speakers", "linear", [80, 35, 40, 45])
-    write(store, "speakers", "both, own scale", [50, 55, 40, 65])
-    write(store, "speakers", "both, own scale, balanced", [70, 75, 80, 85])  # is told what nobody knows
+    write(store, "speakers", "both, per-speaker normalisation", [50, 55, 40, 65])
+    write(store, "speakers", "both, per-speaker normalisation, balanced", [70, 75, 80, 85])  # is told what nobody knows
     write(store, "speakers", "prosody", [90, 95])  # not all speakers
     tried = found.facts(Records(store))["tried"]
     # Without speaker 0 "both" is better, without any other "linear", or both are equal and "linear" stands first.
@@ -103,7 +103,7 @@ def test_two_folds_of_five_say_nothing(store: Store) -> None:
     for condition in CONDITIONS:
         write(store, "robustness", f"HMoE-SiMBA, {condition}", [70, 72])
     write(store, "table2", "HMoE-SiMBA (frames)", [70, 72])
-    write(store, "protocols", "HMoE-SiMBA (frames), new speaker", [70, 72])
+    write(store, "protocols", "HMoE-SiMBA (frames), unseen speaker", [70, 72])
     known = found.facts(Records(store))
     assert known["parts"] is None and known["robust"] is None
     assert "frames" not in known["seen"].name + known["unseen"]["row"].name

@@ -324,7 +324,7 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(
     assert "5 trials, 5 of them recorded; nothing to run" in call(capsys, "run", "table2", *given, "--dry-run")[1]
     fast = ("-p", "fast", "--set", "protocol=speaker-sentence")
     assert "speaker-sentence 2 of 10 folds" in call(capsys, "run", "table2", *given, *fast, "--dry-run")[1]
-    told = ("--row", "ours; discriminant; one recording at a time; new speaker")  # its `fit` takes the speakers
+    told = ("--row", "ours; discriminant; one recording at a time; unseen speaker")  # its `fit` takes the speakers
     code, out, _ = call(capsys, "run", "takes", *given[:6], *told, "--seeds", "0", "--dry-run")
     assert code == 0 and "0 of them recorded" in out
 

@@ -452,7 +452,7 @@ def test_embeddings_take_a_process_a_core_unless_told_otherwise(
 
 def test_every_pair_is_measured_on_known_and_on_new_speakers() -> None:
     known = {row.name for row in ROWS.rows if row.protocol == "stratified-5"}
-    assert {f"{name}, new speaker" for name in known} == {row.name for row in ROWS.rows if row.protocol == "speaker"}
+    assert {f"{name}, unseen speaker" for name in known} == {row.name for row in ROWS.rows if row.protocol == "speaker"}
     assert ROWS.reference in known
 
 

@@ -1,4 +1,4 @@
-"""Voices that nobody heard before: each speaker's own scale, settings judged by speakers, even classes."""
+"""Voices that nobody heard before: each speaker's normalisation, settings judged by speakers, even classes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def test_evened_probabilities_sum_to_one_by_row_and_to_the_same_by_column() -> N
     assert evened(even) == pytest.approx(even, abs=1e-4)  # what is even stays as it is
 
 
-@pytest.mark.parametrize("name", ["both, own scale, balanced", "HMoE-SiMBA on both, own scale"])
+@pytest.mark.parametrize(
+    "name", ["both, per-speaker normalisation, balanced", "HMoE-SiMBA on both, per-speaker normalisation"]
+)
 def test_rows_of_the_chapter_run(tiny_corpus: Corpus, name: str) -> None:
     """Inner folds leave out a speaker, so three speakers are the least that the linear rows need."""
     table = tiny_corpus.table.copy()

@@ -26,7 +26,7 @@ EMOTIONS = ["anger", "sadness", "happiness", "neutral", "fear", "surprise"]
 def store(tmp_path: Path) -> Store:
     store = Store("casia", tmp_path)
     write(store, "protocols", "HMoE-SiMBA, nested selection", [70, 72, 74, 76, 78])
-    write(store, "protocols", "HMoE-SiMBA, new speaker", [20, 30, 40, 50])
+    write(store, "protocols", "HMoE-SiMBA, unseen speaker", [20, 30, 40, 50])
     return store
 
 
@@ -106,7 +106,7 @@ def test_the_card_of_the_page_shows_the_records() -> None:
         (line,) = (line for line in page.splitlines() if line.startswith(f"| {_words(row)} |"))
         assert f"| {row.accuracy} |" in line and f"| {len(row.trials)} |" in line
         assert line.endswith("".join(f" {row.estimates[f'acc_{name}'].mean:.1f} |" for name in EMOTIONS))
-        if row.name.endswith("new speaker"):
+        if row.name.endswith("unseen speaker"):
             for fold, accuracy in zip(row.trials["fold"], row.trials["accuracy"], strict=True):
                 assert f"| {fold} | {accuracy:.1f} |" in page
     for heading in (
