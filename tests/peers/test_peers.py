@@ -17,6 +17,7 @@ from hmoe.masking import frame_mask
 from hmoe.model import count_parameters
 from hmoe.peers import MODELS, build
 from hmoe.peers.cnn_bigru import focal_loss
+from hmoe.peers.controls import EinFFTAlone, MambaAlone
 from hmoe.peers.cpac import CAPSULE, CPAC, margin_loss, route, squash
 from hmoe.peers.dcnn_lstm import differences
 from hmoe.peers.network import FrameNorm, halved, reverse
@@ -129,6 +130,12 @@ def test_controls_are_of_the_size_of_what_they_stand_for(name: str) -> None:
     ours, theirs = build(config.replace(model="hmoe-simba"), C), build(config, C)
     part = count_parameters(ours if name == "MLP" else SiMBA(config))
     assert abs(count_parameters(theirs) - count_parameters(ours)) < part / 50
+
+
+def test_the_halves_of_simba_have_its_parameters_and_one_selection_more() -> None:
+    config = CONFIGS["MLP instead of SiMBA"]
+    halves = sum(count_parameters(half(config)) for half in (EinFFTAlone, MambaAlone))
+    assert halves == count_parameters(SiMBA(config)) + config.d_model * config.d_selected
 
 
 def test_random_routing_draws_weights_in_training_and_averages_in_the_test() -> None:
@@ -292,9 +299,9 @@ def test_tim_net_blocks_are_causal() -> None:
 
 
 def test_focal_loss_by_hand() -> None:
-    logits = torch.tensor([[0.0, 0.0], [math.log(9), 0.0]])
+    logits = torch.tensor([[0.0, 0.0], [0.0, math.log(9)]])
     expected = (0.5**2 * math.log(2) + 0.1**2 * -math.log(0.9)) / 2
-    assert focal_loss(logits, torch.tensor([0, 0])).item() == pytest.approx(expected)
+    assert focal_loss(logits, torch.tensor([0, 1])).item() == pytest.approx(expected)
 
 
 def test_convolutions_of_cnn_bigru_are_separable() -> None:

@@ -48,6 +48,9 @@ def test_pink_noise_falls_by_three_decibels_an_octave_and_white_does_not() -> No
     pink, white = (heard(f"{name} 0 dB", long) - long for name in ("pink", "white"))
     assert level(pink, 200, 400) - level(pink, 1600, 3200) == pytest.approx(9, abs=0.5)
     assert level(white, 200, 400) - level(white, 1600, 3200) == pytest.approx(0, abs=0.5)
+    # Of one generator both are the same noise, so they differ by a constant below 20 Hz, where pink is flat.
+    lowest, low, above = (level(pink, *band) - level(white, *band) for band in ((4, 8), (12, 20), (38, 42)))
+    assert lowest == pytest.approx(low, abs=0.01) and low - above == pytest.approx(3, abs=0.2)
 
 
 @pytest.mark.parametrize("rt60", [0.3, 0.6, 1.0])
