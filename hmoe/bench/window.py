@@ -22,7 +22,8 @@ def bench_window(corpus: Corpus, name: str, utterances: int = 48) -> pd.DataFram
     """A line for each window and layer, of utterances drawn evenly from the corpus; written to the results.
 
     `drift`: how far the mean over time moves from that in the last window, as a share of the median distance between
-    two utterances there. `cost`: processor time, as a share of the last window's.
+    two utterances there; `own`: the same without what all utterances move by together, which no classifier sees that
+    is trained on such windows. `cost`: processor time, as a share of the last window's.
     """
     some = range(0, len(corpus), max(1, len(corpus) // utterances))
     heard, spent = [], []  # of each window: (n, layers, D), s
@@ -33,17 +34,13 @@ def bench_window(corpus: Corpus, name: str, utterances: int = 48) -> pd.DataFram
             started = time.process_time()
             heard.append(np.stack([[e.pooled for e in encoder.every_layer(corpus.waveform(i), RATE)] for i in some]))
             spent.append(time.process_time() - started)
-    apart = [np.median(pdist(heard[-1][:, layer])) for layer in range(encoder.depth)]
-    table = pd.DataFrame(
-        {
-            "window_s": window,
-            "layer": layer,
-            "drift": np.linalg.norm(found[:, layer] - heard[-1][:, layer], axis=1).mean() / apart[layer],
-            "cost": seconds / spent[-1],
-        }
-        for window, found, seconds in zip(WINDOWS, heard, spent, strict=True)
-        for layer in range(encoder.depth)
-    )
+    lines = []
+    for window, found, seconds in zip(WINDOWS, heard, spent, strict=True):
+        for layer in range(encoder.depth):
+            moved, apart = found[:, layer] - heard[-1][:, layer], np.median(pdist(heard[-1][:, layer]))
+            drift, own = (np.linalg.norm(by, axis=1).mean() / apart for by in (moved, moved - moved.mean(axis=0)))
+            lines.append({"window_s": window, "layer": layer, "drift": drift, "own": own, "cost": seconds / spent[-1]})
+    table = pd.DataFrame(lines)
     table = table.assign(encoder=name, corpus=corpus.name, utterances=len(some), commit=stamp.commit())
     table = table.assign(date=stamp.now(), machine=stamp.machine())
     atomic_write(results_dir() / "bench" / "window.csv", table.to_csv(index=False, float_format="%.4g"))

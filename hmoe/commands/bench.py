@@ -70,7 +70,7 @@ def bench_window_command(
     from hmoe.study import profiles
 
     table = bench_window(profiles.load(corpus, root, profiles.PROFILES["full"]), encoder, utterances)
-    typer.echo(table.pivot(index="layer", columns="window_s", values="drift").round(3).to_string())
+    typer.echo(table.pivot(index="layer", columns="window_s", values=["drift", "own"]).round(3).to_string())
     typer.echo(table.drop_duplicates("window_s")[["window_s", "cost"]].round(3).to_string(index=False))
 
 
