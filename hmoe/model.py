@@ -57,7 +57,6 @@ def kept_columns(config: Config, beside: int = 0) -> tuple[Tensor, int]:
 class HMoESiMBA(nn.Module):
     """The paper's model in any reading of Q1. ConfigError if the configuration names an unknown expert.
 
-
     `forward(x, lengths)`: `x` (B, T, 260) frames, T = 1 for pooled vectors; `lengths` (B,) frames, None if all
     utterances fill T. Returns logits (B, C); `parts` returns every intermediate tensor by the paper's name.
     """

@@ -25,10 +25,13 @@ function asList(table) {
   const names = columnNames(table);
   table.setAttribute("role", "table");
   for (const body of table.tBodies) body.setAttribute("role", "rowgroup");
+  const above = []; // for each column, the further rows that a cell above reaches into
   for (const row of [...table.tBodies].flatMap((body) => [...body.rows])) {
     row.setAttribute("role", "row");
     let column = 0;
     for (const cell of row.cells) {
+      while (above[column]) above[column++] -= 1;
+      above[column] = cell.rowSpan - 1;
       cell.setAttribute("role", cell.tagName === "TH" ? "rowheader" : "cell");
       if (cell.tagName === "TD" && names[column] && column > 0) cell.dataset.column = names[column];
       column += cell.colSpan;

@@ -58,12 +58,16 @@ def filled(code: str) -> str:
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, documented) and ast.get_docstring(node)]
     inside = {line for node in nodes for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)}
-    lines = []
-    for number, line in enumerate(code.splitlines(), 1):
+    lines, rest = [], list(enumerate(code.splitlines(), 1))
+    while rest:
+        number, line = rest.pop(0)
         indent, comment = line[: len(line) - len(line.lstrip())], line.lstrip().startswith("#")
         if len(line) <= COLUMNS or not (comment or number in inside):
             lines.append(line)
             continue
+        # The rest of its paragraph flows on behind it.
+        while not comment and rest and re.match(indent + r'(?!\s|- |""")', rest[0][1]) and rest[0][0] in inside:
+            line += " " + rest.pop(0)[1].strip()
         further = indent + "# " * comment
         lines += textwrap.wrap(line, COLUMNS, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
@@ -178,8 +182,8 @@ def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "
     tested = ""
     if experiment.reference:
         tested = (
-            f"; points over “{displayed(experiment.reference)}” on the same utterances, and the smallest true "
-            f"difference that would have been seen in 80 of 100 repetitions"
+            f"; points over “{displayed(experiment.reference)}” on the same utterances; detectable: the smallest true "
+            f"difference that 80 of 100 repetitions would show"
         )
     caption = f"{title}: accuracy in percent{tested}."
     form = {name: "{:.1f}" for name in ("paper", "detectable") if name in table}

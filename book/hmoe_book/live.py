@@ -50,8 +50,7 @@ def learning(
     figures.show(
         fig,
         alt=f"Left, training loss: {'; '.join(falls)}. Right, accuracy on {watched} ends: {'; '.join(ends)} percent.",
-        caption=f"Training, live: one fold of one seed on the corpus {corpus.name}. Dotted: chance. It shows how "
-        "training goes; which row is better it cannot tell.",
+        caption=f"Training, live: one fold of one seed on the corpus {corpus.name}. Dotted: chance.",
         record=exhibit.made(corpus, chosen.name, seed, device),
         name=name,
     )

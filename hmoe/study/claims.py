@@ -83,7 +83,7 @@ def judged(claim: Claim, records: Records) -> tuple[Verdict, list[Evidence]]:
     """
     lines, verdicts = _measured(claim, records)
     others, _ = _measured(Claim(claim.id, claim.where, claim.words, claim.chapter, **claim.beside), records)
-    lines += [replace(line, what=f"beside, on averages: {line.what}", verdict=None) for line in others]
+    lines += [replace(line, what=f"averaged input: {line.what}", verdict=None) for line in others]
     known = [verdict for verdict in verdicts if verdict.word]
     for word in (Word.FAILS, Word.CANNOT_TELL, Word.HOLDS):
         if deciding := [verdict for verdict in known if verdict.word == word]:
@@ -187,7 +187,8 @@ def balance(manifest: pd.DataFrame) -> Iterator[Evidence]:
     """Are emotions unequally frequent, as a "natural" distribution is? Ids are speaker-emotion-sentence."""
     counts = manifest.index.str.split("-").str[1].value_counts()
     equal = counts.min() == counts.max()
-    spread = f"{counts.min()} to {counts.max()} utterances an emotion, n = {counts.sum()}"
+    each = f"{counts.min()}" if equal else f"{counts.min()} to {counts.max()}"
+    spread = f"{each} utterances an emotion, n = {counts.sum()}"
     why = "every emotion is as frequent as every other" if equal else "the emotions differ in frequency"
     verdict = Verdict(Word.FAILS if equal else Word.HOLDS, why)
     yield Evidence("utterances of each emotion", "natural", spread, verdict=verdict)

@@ -594,7 +594,7 @@ AMBIGUITIES_FRAMES = Experiment(
 
 CONTROLS_FRAMES = Experiment(
     "controls_frames",
-    "Is it SiMBA, or as many parameters of anything?",
+    "Is it SiMBA, or only its parameters?",
     (
         Row("HMoE-SiMBA (frames)", FRAMES),
         Row("EinFFT without Mamba", {**FRAMES, "model": "hmoe-einfft"}),

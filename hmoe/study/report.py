@@ -60,7 +60,7 @@ class Word(StrEnum):
 MEANING = {
     Word.HOLDS: "what was measured agrees with the claim, closely enough to rule out that it does not",
     Word.FAILS: "what was measured contradicts the claim, by more than chance explains",
-    Word.CANNOT_TELL: "what was measured fits both; the smallest effect that would have been seen stands beside it",
+    Word.CANNOT_TELL: "what was measured fits both; the smallest detectable effect is given",
     Word.NOT_TESTABLE: "nothing that can be measured here bears on it",
 }
 
@@ -508,14 +508,12 @@ class Difference:
         return int(np.sign(self.points.mean)) if self.recorded and self.p_value < LEVEL else 0
 
     def bound(self, noun: str = "lead") -> str:
-        """What an interval around zero still says: "no loss above 2.2 points (3.1 would have been seen)"."""
+        """What an interval around zero still says: "no loss above 2.2 points (detectable: 3.1)"."""
         if not self.recorded:
             return "not recorded yet" if not self.points.n else f"{_count(self.points.n, 'fold')} in common"
         if not self.points.holds(0):
             return self.points.signed()
-        return (
-            f"no {noun} above {max(self.points.high, 0):.1f} points ({self.points.detectable:.1f} would have been seen)"
-        )
+        return f"no {noun} above {max(self.points.high, 0):.1f} points (detectable: {self.points.detectable:.1f})"
 
 
 def differences(
@@ -571,7 +569,7 @@ def order(claimed: list[Difference], sized: bool = False) -> Verdict:
     elif len(judged) == 1:
         only = judged[0].points
         said = "as claimed" if there else "the other way round" if reverse else "which chance explains"
-        parts = [f"{only.signed()} points, {said}" + f" ({only.detectable:.1f} would have been seen)" * bool(chance)]
+        parts = [f"{only.signed()} points, {said}" + f" (detectable: {only.detectable:.1f})" * bool(chance)]
     else:
         parts = [f"{len(there)} of {many} are as claimed"]
         parts += [f"{len(reverse)} the other way round{_listed(reverse)}"] * bool(reverse)
@@ -606,7 +604,7 @@ def _bounds(some: list[Difference]) -> str:
     if not some:
         return ""
     high, seen = max(each.points.high for each in some), max(each.points.detectable for each in some)
-    return f" (at most {max(high, 0):.1f} points, and {seen:.1f} would have been seen)"
+    return f" (at most {max(high, 0):.1f} points; detectable: {seen:.1f})"
 
 
 def p_value(value: float) -> str:

@@ -94,6 +94,18 @@ def test_docstrings_and_comments_of_shown_code_fit_a_page() -> None:
     assert exhibit.filled("x = 1") == "x = 1"
 
 
+def test_a_docstring_that_is_wrapped_flows_to_the_end_of_its_paragraph_and_no_further() -> None:
+    long = " ".join(["word"] * 20)
+    code = f'def f():\n    """Short.\n\n    {long}\n    on and\n    on.\n    - item\n\n    last\n    """'
+    assert exhibit.filled(code).split("\n")[4:] == [
+        "    word word word on and on.",
+        "    - item",
+        "",
+        "    last",
+        '    """',
+    ]
+
+
 def test_a_truth_is_shown_as_yes_or_no() -> None:
     frame = pd.DataFrame({"agrees": [True, False], "n": [1, 0], "mixed": [True, 3]}, index=["a", "b"])
     shown = exhibit.aligned(frame)
