@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from math import isnan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -19,9 +19,10 @@ from hmoe.base.markdown import table
 from hmoe.config import Config
 from hmoe.corpora.casia import SHOWN
 from hmoe.model import HMoESiMBA, count_parameters
-from hmoe.study import report
-from hmoe.study.store import Store
 from hmoe.use.likeness import SAID
+
+if TYPE_CHECKING:
+    from hmoe.study.store import Store
 
 TESTED = {
     "stratified-5": "seen speakers and sentences (stratified 5-fold)",
@@ -44,6 +45,8 @@ def measured(stores: Iterable[Store], config: Config) -> dict[str, dict[str, Any
     By protocol: accuracy in percent with its interval, the number of trials, the mean of each emotion, the mean of
     each fold (a speaker, perhaps), the utterances that were tested.
     """
+    from hmoe.study import report  # statistics and their libraries, which to predict takes none of
+
     found: dict[str, dict[str, Any]] = {}
     for store in stores:
         for row in report.of_configuration(store, config):

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import librosa
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from hmoe.corpora import audio
 from hmoe.inputs.bank import CORPUS_RATE
@@ -27,8 +27,9 @@ def measure(recording: str | Path | audio.Recording) -> dict[str, float]:
     so is too low for speech without any. `seconds`, and `rate` of the file in Hz.
     """
     samples, rate = recording if isinstance(recording, audio.Recording) else audio.decode(recording, CORPUS_RATE)
-    frames = librosa.feature.rms(y=samples, frame_length=400, hop_length=160)[0]
-    quiet, loud = np.percentile(20 * np.log10(np.maximum(frames, FLOOR)), (5, 95))
+    frames = sliding_window_view(np.pad(samples.astype(float), 200), 400)[::160]
+    loudness = np.sqrt(np.square(frames).mean(axis=1))
+    quiet, loud = np.percentile(20 * np.log10(np.maximum(loudness, FLOOR)), (5, 95))
     level = 20 * np.log10(max(np.sqrt(np.mean(samples.astype(float) ** 2)), FLOOR))
     found = {"level": level, "snr": loud - quiet, "seconds": len(samples) / CORPUS_RATE}
     return {name: round(float(value), 1) for name, value in found.items()} | {"rate": rate}

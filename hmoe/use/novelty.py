@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import librosa
 import numpy as np
+import torch
 
+from hmoe.config import Features
 from hmoe.corpora import Corpus
-from hmoe.inputs.bank import CORPUS_RATE
+from hmoe.inputs.features_torch import Extractor
 
 COEFFICIENTS = 12  # MFCC 1 to 12: the first, which is the level, says nothing of what is heard
 FOLDS, SHARE = 5, 99  # of speakers; per cent of training utterances that are within the limit
@@ -23,20 +24,23 @@ LEAST = 20  # utterances: of fewer nothing can be said
 FAR = 2.0  # limits: where speech of other corpora hardly comes (CASIA, RAVDESS)
 FLATNESS, LOUDNESS = 3 * COEFFICIENTS, 3 * COEFFICIENTS + 2  # where their mean and their deviation stand
 FLOOR = 1e-10
+HEARD = Features(n_mels=40, n_mfcc=COEFFICIENTS + 1, window=512, deltas=False)
 
 
-def describe(samples: np.ndarray) -> np.ndarray:
-    """(S,) samples at the rate of a corpus -> (41,): the level does not count.
+def describe(samples: np.ndarray, ear: Extractor) -> np.ndarray:
+    """(S,) samples at the rate of a corpus -> (41,): the level does not count. `ear` is an extractor of `HEARD`.
 
     Of each MFCC mean, deviation and mean step from frame to frame; of the spectral flatness (in natural logarithms)
     mean and deviation; of the loudness (dB) deviation, mean step, and the share of frames 20 dB below the loudest.
     """
-    padded = np.pad(samples.astype(float), (0, max(0, 1024 - len(samples))))
-    power = np.abs(librosa.stft(padded, n_fft=512, hop_length=160)) ** 2
-    power /= power.mean() + FLOOR**2
-    mel = librosa.feature.melspectrogram(S=power, sr=CORPUS_RATE, n_mels=40)
-    mfcc = librosa.feature.mfcc(S=librosa.power_to_db(mel, amin=FLOOR, top_db=80), n_mfcc=COEFFICIENTS + 1)[1:]
-    flatness = np.log(librosa.feature.spectral_flatness(S=power, power=1.0, amin=FLOOR)[0])
+    wave = torch.from_numpy(np.pad(samples.astype(float), (0, max(0, 1024 - len(samples)))))[None]
+    level = ear.power(wave).mean() + FLOOR**2
+    wave = wave / level.sqrt()
+    frames, _ = ear(wave, torch.tensor([wave.shape[1]]))
+    mfcc = frames[0, :, 1 : COEFFICIENTS + 1].double().T.numpy()
+    power = ear.power(wave)[0].numpy()
+    audible = np.maximum(power, FLOOR)
+    flatness = np.log(audible).mean(axis=0) - np.log(audible.mean(axis=0))
     loudness = 10 * np.log10(np.maximum(power.mean(axis=0), FLOOR))
     steps = np.abs(np.diff(mfcc, axis=1))
     return np.concatenate(
@@ -67,11 +71,11 @@ def calibrate(described: np.ndarray, speakers: Sequence[str]) -> dict[str, Any]:
     return _fit(described) | {"limit": float(limit), "flat": float(flat), "steady": float(steady)}
 
 
-def unlike(samples: np.ndarray, known: Mapping[str, Any]) -> list[str]:
+def unlike(samples: np.ndarray, known: Mapping[str, Any], ear: Extractor) -> list[str]:
     """A line for a recording (S,) that is no speech as in training; nothing for others, or where that is not known."""
     if not known:
         return []
-    described = describe(samples)
+    described = describe(samples, ear)
     score = float(_distances(known, described[None])[0] / known["limit"])
     if score <= 1:
         return []
@@ -85,8 +89,9 @@ def unlike(samples: np.ndarray, known: Mapping[str, Any]) -> list[str]:
 
 def of(corpus: Corpus) -> dict[str, Any]:
     """`calibrate` on a corpus."""
+    ear = Extractor(HEARD)
     with ThreadPoolExecutor() as pool:
-        described = list(pool.map(lambda i: describe(corpus.waveform(i)), range(len(corpus))))
+        described = list(pool.map(lambda i: describe(corpus.waveform(i), ear), range(len(corpus))))
     return calibrate(np.array(described), list(corpus.table["speaker"]))
 
 

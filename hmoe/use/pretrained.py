@@ -1,8 +1,8 @@
 """A trained model as a folder, and what it says of recordings.
 
 The folder is what the Hugging Face Hub takes: `model.safetensors` (the weights, standardisation included),
-`config.json` (the configuration, the emotions, and what is known of the corpus and of the accuracy), and `README.md`
-(the model card).
+`config.json` (the configuration, the emotions, and what is known of the corpus and of the accuracy), `README.md`
+(the model card), and `filters.safetensors` (what it hears with: librosa's filters, which then need no librosa).
 """
 
 # No `from __future__ import annotations`: the mixin reads the types of __init__ as they stand.
@@ -14,30 +14,34 @@ import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 from hmoe import features
 from hmoe.base import stamp
 from hmoe.base.errors import AudioError, ConfigError, StoreError
 from hmoe.base.files import atomic_write
-from hmoe.config import Config
+from hmoe.config import Config, Features
 from hmoe.corpora import Corpus, audio
-from hmoe.inputs.bank import CORPUS_RATE, heard
+from hmoe.inputs.bank import CORPUS_RATE, at_rate
+from hmoe.inputs.features_torch import Extractor, filters
 from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.parrot import cached, encoders
 from hmoe.readings import READINGS
-from hmoe.study.store import Store
 from hmoe.use import card, likeness, novelty
 
+if TYPE_CHECKING:
+    from hmoe.study.store import Store
+
 REMEDY = "make one with `hmoe train`"
-FILES = ("config.json", "model.safetensors", "README.md")
+FILES = ("config.json", "model.safetensors", "filters.safetensors", "README.md")
 DAMAGED = (
     OSError, SafetensorError, ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
 )  # what a file makes of the libraries that read it  # fmt: skip
@@ -69,6 +73,14 @@ class Pretrained(
         super().__init__(configuration, len(emotions), about.get("encoder", {}).get("width", 0))
         self.emotions, self.about = tuple(emotions), about
 
+    @cached_property
+    def ears(self) -> dict[str, Extractor]:
+        """What turns a recording into the model's features, and into what `novelty` looks at."""
+        return {name: Extractor(wanted) for name, wanted in self._heard().items()}
+
+    def _heard(self) -> dict[str, Features]:
+        return {"model": self.config.only(Features), "novelty": novelty.HEARD}
+
     @property
     def note(self) -> str:
         """What anyone who reads an answer of this model must know, in one line."""
@@ -81,6 +93,8 @@ class Pretrained(
         # The mixin's own makes a file that no other user may read.
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         atomic_write(save_directory / "model.safetensors", save(weights, metadata={"format": "pt"}))
+        own = {f"{ear}.{name}": each for ear, wanted in self._heard().items() for name, each in filters(wanted).items()}
+        atomic_write(save_directory / "filters.safetensors", save(own, metadata={"format": "pt"}))
 
     def save(self, folder: str | Path) -> None:
         """Write the folder, whole or not at all; a model that is there is replaced.
@@ -114,7 +128,14 @@ class Pretrained(
             for file in FILES[:2]:
                 (folder / file).stat()
             with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints that it is loading
-                return cls.from_pretrained(folder, strict=True)
+                model = cls.from_pretrained(folder, strict=True)
+            if (folder / FILES[2]).exists():  # librosa makes the same, in a second or two
+                kept = load_file(folder / FILES[2])
+                model.ears = {
+                    ear: Extractor(wanted, {name.removeprefix(f"{ear}."): each for name, each in kept.items()})
+                    for ear, wanted in model._heard().items()
+                }
+            return model
         except DAMAGED as error:
             why = " ".join(str(error).split())[:200]
             raise ConfigError(name, f"not a model of this project ({why})", REMEDY) from None
@@ -135,14 +156,15 @@ class Pretrained(
             dict(zip(self.config.experts, parts["g"][0].tolist(), strict=True)),
             len(samples) / CORPUS_RATE,
             likeness.unlike(likeness.measure(found), self.about.get("ranges", {}))
-            + novelty.unlike(samples, self.about.get("novelty", {})),
+            + novelty.unlike(samples, self.about.get("novelty", {}), self.ears["novelty"]),
         )
 
     def _input(self, samples: np.ndarray, path: str) -> torch.Tensor:
         """(S,) samples -> (1, T', D') in the model's reading."""
         if self.config.encoders and not self.config.modalities:
             return torch.from_numpy(self._encoded(samples))[None]
-        frames = heard(samples, self.config)
+        wave = torch.from_numpy(at_rate(samples, self.config))
+        frames = self.ears["model"](wave[None], torch.tensor([len(wave)]))[0][0].numpy()
         if not np.isfinite(frames).all():
             raise AudioError(path, "features that are not finite", "check the recording")
         block, *_ = READINGS[self.config.reading].blocks
@@ -164,7 +186,7 @@ class Pretrained(
         return cached.of_recording(samples, name, self.config)
 
 
-def facts(corpus: Corpus, config: Config, records: Iterable[Store]) -> dict[str, Any]:
+def facts(corpus: Corpus, config: Config, records: "Iterable[Store]") -> dict[str, Any]:
     """What a model trained on `corpus` says of itself: the corpus, the ranges of its audio, the recorded accuracies.
 
     `train` adds `held_out`: what it recognised of the utterances that chose its epoch.

@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from hmoe.inputs.features_torch import Extractor
 from hmoe.use import novelty
 
 RATE = 16_000
+EAR = Extractor(novelty.HEARD)
 
 
 def speech(seed: int, pitch: float) -> np.ndarray:
@@ -28,28 +30,28 @@ def speech(seed: int, pitch: float) -> np.ndarray:
 @pytest.fixture(scope="module")
 def known() -> dict:
     speakers = [f"s{i % 4}" for i in range(80)]
-    described = [novelty.describe(speech(i, 110 + 30 * (i % 4))) for i in range(80)]
+    described = [novelty.describe(speech(i, 110 + 30 * (i % 4)), EAR) for i in range(80)]
     return json.loads(json.dumps(novelty.calibrate(np.array(described), speakers)))  # as config.json keeps it
 
 
 def test_speech_of_a_new_voice_is_not_flagged(known: dict) -> None:
-    flagged = [bool(novelty.unlike(speech(1_000 + i, 155), known)) for i in range(40)]
+    flagged = [bool(novelty.unlike(speech(1_000 + i, 155), known, EAR)) for i in range(40)]
     assert np.mean(flagged) <= 0.1
 
 
 def test_noise_and_music_are_flagged_for_what_they_are(known: dict) -> None:
     rng, t = np.random.default_rng(0), np.arange(32_000) / RATE
-    (noise,) = novelty.unlike(0.1 * rng.normal(size=32_000), known)
+    (noise,) = novelty.unlike(0.1 * rng.normal(size=32_000), known, EAR)
     chord = sum(np.sin(2 * np.pi * 220 * ratio * k * t) / k for ratio in (1, 1.25, 1.5) for k in range(1, 6))
-    (music,) = novelty.unlike(0.05 * chord, known)
+    (music,) = novelty.unlike(0.05 * chord, known, EAR)
     assert "noise" in noise and "music" in music
 
 
 def test_the_level_makes_no_difference() -> None:
     one = speech(0, 140)
-    assert np.allclose(novelty.describe(one), novelty.describe(0.01 * one), atol=1e-3)
+    assert np.allclose(novelty.describe(one, EAR), novelty.describe(0.01 * one, EAR), atol=1e-3)
 
 
 def test_of_too_few_utterances_nothing_is_said() -> None:
     assert novelty.calibrate(np.zeros((5, 41)), ["a"] * 5) == {}
-    assert novelty.unlike(speech(0, 140), {}) == []
+    assert novelty.unlike(speech(0, 140), {}, EAR) == []

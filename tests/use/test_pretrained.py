@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hmoe.base.errors import AudioError, ConfigError, StoreError
+from hmoe.base.files import PROJECT
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
 from hmoe.inputs import bank
@@ -107,6 +110,23 @@ def test_it_judges_a_recording_as_the_corpus_it_was_trained_on(tiny_corpus: Corp
     assert judgement.seconds == tiny_corpus.table["seconds"].iloc[4]
 
 
+def test_a_folder_brings_what_it_hears_with(folder: Path, tiny_corpus: Corpus) -> None:
+    """So that a recording is judged without the libraries that make it; where it is missing, they make the same."""
+    path = tiny_corpus.table["path"].iloc[4]
+    before = made().judge(path)
+    code = (
+        "import json, sys; from hmoe.use.pretrained import Pretrained; Pretrained.load(sys.argv[1]).judge(sys.argv[2]);"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, folder, path]
+    loaded = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT).stdout)
+    assert not {"librosa.core", "scipy.signal", "scipy.stats", "numba", "sklearn", "hmoe.study.report"} & set(loaded)
+    refiltered(folder, lambda mel: mel.flip(0).contiguous())
+    assert Pretrained.load(folder).judge(path).probabilities != before.probabilities
+    (folder / "filters.safetensors").unlink()
+    assert Pretrained.load(folder).judge(path) == before
+
+
 def test_a_recording_with_more_treble_than_a_corpus_has_is_judged_without_it(tmp_path: Path) -> None:
     t = np.arange(44_100) / 44_100
     voice, treble = 0.3 * np.sin(2 * np.pi * 220 * t), 0.1 * np.sin(2 * np.pi * 10_000 * t)
@@ -123,6 +143,11 @@ def rewritten(folder: Path, **fields: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
+def refiltered(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    kept = load_file(folder / "filters.safetensors")
+    save_file(kept | {"model.mel": change(kept["model.mel"])}, folder / "filters.safetensors")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -135,6 +160,10 @@ def rewritten(folder: Path, **fields: object) -> None:
             {k: v for k, v in load_file(folder / "model.safetensors").items() if "router" not in k},
             folder / "model.safetensors",
         ),
+        lambda folder: (folder / "filters.safetensors").write_bytes(b"half"),
+        lambda folder: save_file({"model.mel": torch.ones(3)}, folder / "filters.safetensors"),
+        lambda folder: refiltered(folder, lambda mel: mel[:-1].contiguous()),
+        lambda folder: refiltered(folder, lambda mel: mel * torch.nan),
         lambda folder: (folder / "config.json").unlink(),
         lambda folder: (folder / "config.json").write_text("{"),
         lambda folder: (folder / "config.json").write_text("[1]"),
