@@ -5,7 +5,7 @@ PROFILE ?= fast
 DEVICE ?= cpu
 LAB ?=
 
-# Two notebooks, or two test processes, run at a time; more threads in each would slow both down.
+# Notebooks and test processes run side by side; more threads in each would slow both down.
 export OMP_NUM_THREADS ?= 1
 
 installed := .venv/installed
@@ -38,8 +38,9 @@ lab: $(installed)
 		--LabApp.app_settings_dir='$(CURDIR)/tools/lab' \
 		--LabApp.default_url=/lab/tree/notebooks/00-how-to-read-this-book.ipynb $(LAB)
 
+# One process more than the two cores of a small machine: tests wait for browsers, workers and kernels a third of the time.
 test: $(installed)
-	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(installed)
 	.venv/bin/ruff check .
