@@ -26,7 +26,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it once, when it is imported
 
 
-# Files that take longest, in three processes, the first of which builds the book with both cores while the others go on.
+# Files that take longest, in three processes: one builds the book with both cores while the others go on.
 LONGEST = (
     "test_read_one_half", "test_grid", "test_gpu", "test_docs", "test_cli", "test_read_other_half", "test_lab",
     "test_execute", "test_anywhere", "test_parrot", "test_scan_triton", "test_train",
