@@ -33,7 +33,7 @@ function asList(table) {
       while (above[column]) above[column++] -= 1;
       above[column] = cell.rowSpan - 1;
       cell.setAttribute("role", cell.tagName === "TH" ? "rowheader" : "cell");
-      if (cell.tagName === "TD" && names[column] && column > 0) cell.dataset.column = names[column];
+      if (names[column] && column > 0) cell.dataset.column = names[column];
       column += cell.colSpan;
     }
   }

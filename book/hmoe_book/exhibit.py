@@ -95,7 +95,10 @@ class Table(Styler):
     def __init__(
         self, data: pd.DataFrame, caption: str = "", record: str = "", name: str = "", folded: bool = False
     ) -> None:
-        super().__init__(aligned(data))
+        data = aligned(data)
+        if data.index.name:  # the first column has one header: the name of the rows
+            data.columns.names = [None] * data.columns.nlevels
+        super().__init__(data)
         self.said, self.folded = (caption, record, name), folded
         for axis in ("index", "columns"):
             self.format_index(displayed, axis=axis)
@@ -159,12 +162,12 @@ def displayed(label: object) -> object:
 
 def one_header(table: str) -> str:
     """A table as pandas writes it, with the name of its index in the row of the column names, not in one of its own."""
-    rows = re.findall(r"<tr>.*?</tr>", table, flags=re.DOTALL)
-    if len(rows) < 2 or "index_name" not in rows[1]:
+    rows = re.findall(r"<tr>.*?</tr>", table[: table.find("</thead>")], flags=re.DOTALL)
+    if len(rows) < 2 or "index_name" not in rows[-1]:
         return table
-    names = iter(re.findall(r"<th class=\"index_name[^>]*>.*?</th>", rows[1], flags=re.DOTALL))
-    head = re.sub(r"<th class=\"blank[^>]*>.*?</th>", lambda _: next(names, ""), rows[0], flags=re.DOTALL)
-    return table.replace(rows[1], "", 1).replace(rows[0], head, 1)
+    names = iter(re.findall(r"<th class=\"index_name[^>]*>.*?</th>", rows[-1], flags=re.DOTALL))
+    head = re.sub(r"<th class=\"blank[^>]*>.*?</th>", lambda _: next(names, ""), rows[-2], flags=re.DOTALL)
+    return table.replace(rows[-1], "", 1).replace(rows[-2], head, 1)
 
 
 def accuracies(found: Sequence[RowReport], experiment: Experiment, name: str = "") -> Table:

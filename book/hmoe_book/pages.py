@@ -87,10 +87,10 @@ def paper_cost() -> str:
     if table.empty:
         return "Nothing has been recorded yet.\n"
     whole, rows = table.iloc[-1], table.iloc[:-1].nlargest(5, "total_s")
-    dearest = ", ".join(f"{row['row'].split(': ')[-1]} {row['total_s'] / 60:.0f}" for _, row in rows.iterrows())
+    longest = ", ".join(f"{row['row'].split(': ')[-1]} {row['total_s'] / 60:.0f}" for _, row in rows.iterrows())
     return (
         f"Recorded, {whole['how']}: one seed of the whole paper, {whole['trials']:.0f} trainings and all features, "
-        f"takes {whole['total_s'] / 3600:.1f} hours. The dearest rows, in minutes of one processor: {dearest}.\n\n"
+        f"takes {whole['total_s'] / 3600:.1f} hours. The longest rows, in minutes of one processor: {longest}.\n\n"
         + _behind(
             f"results/bench/paper.csv: {whole['corpus']}, {whole['workers']} processes, {whole['machine']}, commit "
             f"{whole['commit']}, {whole['date'][:10]}"
@@ -127,18 +127,18 @@ def gpu_expected() -> str:
         caption = "A training step of 32 utterances on an H100, and a trial among 16 side by side: arithmetic"
         parts += [
             f"**By arithmetic, not measured:** all {table['trials'].sum():,.0f} trainings of this book's networks, "
-            f"three seeds, take {whole / 3600:.1f} hours on one GPU of the class of an H100 with 16 processes. The "
-            f"floor, below which no program could come, is {floor / 60:.0f} minutes. What lies between is launches: an "
-            f"operation is taken to cost {1e6 * CARD.host:.0f} µs of a core and {1e6 * CARD.kernel:.0f} µs of the "
-            "card, and these networks are small. One process alone would wait for its core, "
-            f"{alone / 3600:.1f} hours in all; with `--graphs` it launches a step at once and takes "
-            f"{with_graphs / 3600:.1f} hours, which more processes do not shorten, as the card is busy.",
+            f"three seeds, take {whole / 3600:.1f} hours on one GPU of the class of an H100 with 16 processes. No "
+            f"program could take less than {floor / 60:.0f} minutes, the floor. The difference is launches: these "
+            f"networks are small, and an operation is taken to cost {1e6 * CARD.host:.0f} µs of a core and "
+            f"{1e6 * CARD.kernel:.0f} µs of the card. One process alone would take {alone / 3600:.1f} hours, waiting "
+            f"for its core. With `--graphs` it launches a step at once and takes {with_graphs / 3600:.1f} hours. More "
+            "processes do not shorten that, as the card is busy.",
             "",
             numbered(runs.table(head, cells), caption, "tab-gpu"),
-            "The floor of a step is the larger of two times: its operations at 67 Tflop/s, and, at 3.0 TB/s, the batch "
-            "and, of each parameter, value, gradient and moments, read and written once. The expected time adds what "
-            "each operation reads and writes as it is launched today. A recurrent layer counts as one launch, which on "
-            "a GPU it is not: rows with an LSTM or a GRU take longer than this says.",
+            "The floor of a step is the larger of two times. One is its operations at 67 Tflop/s. The other is memory "
+            "at 3.0 TB/s: the batch, and each parameter's value, gradient and moments, read and written once. The "
+            "expected time adds what each operation reads and writes as it is launched today. A recurrent layer counts "
+            "as one launch. On a GPU it is more, so rows with an LSTM or a GRU take longer than this.",
             "",
             _behind(line.replace("measurements,", "rows, worked out on")),
             "",

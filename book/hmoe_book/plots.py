@@ -102,7 +102,8 @@ def by_protocol(found: Sequence[RowReport], paper: float) -> Figure:
 
 def grouped(found: Mapping[str, Mapping[str, Estimate]], xlabel: str) -> Figure:
     """A line for each name, on it a colour for each series: a mean with its interval, or a dot for each speaker."""
-    series = list(dict.fromkeys(name for each in found.values() for name in each))
+    fullest = sorted(found.values(), key=len, reverse=True)  # says their order, and so their colours
+    series = list(dict.fromkeys(name for each in fullest for name in each))
     fig, ax = _rows(max(len(found), 1), 0.12 + 0.17 * len(series))
     for y, each in enumerate(found.values()):
         for name, estimate in each.items():

@@ -256,7 +256,7 @@ def _by_row(table: pd.DataFrame) -> Iterator[Evidence]:
     for reading in ("", " (frames)"):
         ours, theirs = f"HMoE-SiMBA{reading}", f"Transformer{reading}"
         what = f"operations of {ours} for 2 s of speech"
-        yield _compared(what, count[ours] / count[theirs], f"those of {theirs}, of like size")
+        yield _compared(what, count[ours] / count[theirs], f"those of {theirs}, of similar size")
 
 
 def _real_time(table: pd.DataFrame) -> Iterator[Evidence]:

@@ -360,15 +360,15 @@ PROTOCOLS = Experiment(
 
 _OWN = {"by_speaker": True}
 KNOWN = "both, per-speaker normalisation, seen speakers"
-TOLD = "both, per-speaker normalisation, balanced"  # which knows that a unseen speaker has each emotion equally often
+TOLD = "both, per-speaker normalisation, balanced"  # which knows that an unseen speaker has each emotion equally often
 _BOTH = {"reading": "statistics+prosody", "augment": ()}
 _COPIES = {"augment": ("pitch", "tract"), "copies": 4}
 # A tenth of the steps at ten times the rate, because inner folds train a network twelve times over; and enough
 # utterances of each speaker in a batch to have a covariance.
 _SHORT = {**_BOTH, "epochs": 20, "batch_size": 64, "lr": 1e-3, "selection": "last"}
 _PENALTIES = (
-    ("adversarial", "its gradient reversed, a classifier reads the speaker from what the emotion is read from"),
-    ("coral", "what the emotion is read from has the same mean and covariance for all speakers"),
+    ("adversarial", "gradient reversal: the network unlearns what a second classifier reads the speaker from"),
+    ("coral", "CORAL: the classifier's input gets the same mean and covariance for all speakers"),
 )
 
 
@@ -409,10 +409,10 @@ SPEAKERS = Experiment(
         _unheard(
             TOLD,
             {"model": "across-speakers-balanced", "reading": "statistics+prosody", "augment": (), **_OWN},
-            "told that an unseen speaker's utterances hold each emotion equally often, as CASIA's do",
+            "the same, told that the unseen speaker has each emotion equally often, as in CASIA",
         ),
         _unheard("HMoE-SiMBA", {}, "as in chapter 17"),
-        _unheard("HMoE-SiMBA, per-speaker normalisation", _OWN),
+        _unheard("HMoE-SiMBA, per-speaker normalisation", _OWN, "the same, on each speaker's own mean and deviation"),
         _unheard(
             "HMoE-SiMBA on statistics, per-speaker normalisation",
             {"reading": "statistics", **_OWN},
@@ -462,7 +462,7 @@ SPEAKERS = Experiment(
             {"model": "across-speakers-everyone", **_SHORT, **_OWN},
             "the network and the two linear classifiers averaged",
         ),
-        _unheard("HMoE-SiMBA (frames), per-speaker normalisation", {**FIRST_FRAMES, **_OWN}),
+        _unheard("HMoE-SiMBA (frames), per-speaker normalisation", {**FIRST_FRAMES, **_OWN}, "frame-level input"),
         Row(
             KNOWN,
             {**NESTED, "model": "across-speakers-both", **_BOTH, **_OWN},

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import reading
+from playwright.sync_api import Browser
 
 from hmoe.base.files import PROJECT
 from hmoe.study import costs
@@ -38,6 +40,27 @@ def test_a_table_has_one_row_of_headers_and_none_is_empty() -> None:
     head = html[html.index("<thead>") : html.index("</thead>")]
     assert head.count("<tr>") == 1
     assert [" ".join(each.split()) for each in re.findall(r"<th[^>]*>(.*?)</th>", head)] == ["row", "a", "b"]
+
+
+@pytest.mark.parametrize("columns", [pd.Index(["a"], name="window"), pd.MultiIndex.from_tuples([("over", "a")])])
+def test_the_first_column_is_headed_by_the_name_of_the_rows(columns: pd.Index) -> None:
+    html = exhibit.Table(pd.DataFrame([[1]], pd.Index(["x"], name="layer"), columns))._repr_mimebundle_()["text/html"]
+    head = html[: html.index("</thead>")].rpartition("<tr>")[2]
+    assert re.findall(r"<th[^>]*>(\w+)\s*</th>", head) == ["layer", "a"]
+
+
+def test_as_a_list_each_cell_has_its_column_though_a_cell_above_reaches_down(browser: Browser) -> None:
+    index = pd.MultiIndex.from_product([["one", "two"], [1, 3]], names=["interval", "seeds"])
+    table = exhibit.Table(pd.DataFrame({"mean": 4 * [1], "half-width": 4 * [2]}, index))
+    script = (PROJECT / "book" / "assets" / "hmoe.js").read_text(encoding="utf-8")
+    page = browser.new_page(viewport=reading.PHONE)
+    shown = table._repr_mimebundle_()["text/html"].replace(
+        "hmoe-scroll", 'hmoe-scroll" style="width: 9rem; overflow: auto'
+    )
+    page.set_content(f"<main>{shown}</main><script>{script}</script>")
+    rows = page.evaluate("[...document.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.dataset.column))")
+    page.close()
+    assert rows == [[*first, "seeds", "mean", "half-width"] for first in ([None], [], [None], [])]
 
 
 def test_a_figure_without_a_caption_is_read_back_whole() -> None:
