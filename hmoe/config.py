@@ -131,6 +131,7 @@ class Architecture(Section):
 
     encoders: tuple[str, ...] = ()  # names of `hmoe.parrot.encoders`; PARROT reads one or two, or "hmoe-simba"
     layer: int | tuple[int, ...] | Literal["last", "all"] = "last"  # of an encoder; 0 is the first block's input
+    encoder_window: float = Field(0.0, ge=0, le=30)  # s that Whisper hears at least; 0: as long as the utterance is
     pooling: Literal["mean", "mean+deviation"] = "mean"  # what is kept of a layer's frames
     fusion: Literal["parrot", "concatenation", "hadamard", "transport"] = "parrot"
     plan: Literal["batch", "anchors"] = "batch"  # whom a tested utterance is transported among
@@ -171,6 +172,8 @@ class Config(Features, Augmenting, Architecture, Training):
             refuse("modalities", "name each modality once, at least one")
         if self.encoders and self.reading == "frames" and self.augment:
             refuse("augment", "encoders hear no augmented copies: augment=[]")
+        if self.encoder_window and not self.encoders:
+            refuse("encoder_window", "it is an encoder's: name Whisper in encoders")
         numbers = self.layer if isinstance(self.layer, tuple) else (self.layer,)
         if not numbers or any(isinstance(number, int) and number < 0 for number in numbers):
             refuse("layer", "layers count from 0: one of them, several side by side, last, or all")

@@ -26,7 +26,7 @@ from hmoe.corpora.table import some
 from hmoe.inputs import bank as banks
 from hmoe.inputs.bank import Bank
 from hmoe.parrot import encoders
-from hmoe.parrot.encoders import Embedded
+from hmoe.parrot.encoders import Embedded, Encoder
 from hmoe.readings import READINGS
 from hmoe.train import one_thread
 
@@ -95,11 +95,15 @@ def beside(config: Config) -> int:
 
 def depths(config: Config) -> list[int]:
     """How many layers of each encoder stand side by side in its columns."""
-    return [1 if name == HMOE else len(encoders.load(name).numbers(config.layer)) for name in config.encoders]
+    return [1 if name == HMOE else len(_encoder(name, config).numbers(config.layer)) for name in config.encoders]
+
+
+def _encoder(name: str, config: Config) -> Encoder:
+    return encoders.load(name, config.encoder_window)
 
 
 def _width(name: str, config: Config) -> int:
-    encoder = encoders.load(name)
+    encoder = _encoder(name, config)
     return len(encoder.numbers(config.layer)) * MOMENTS[config.pooling] * encoder.width
 
 
@@ -109,7 +113,7 @@ def build(corpus: Corpus, config: Config, workers: int | None = None, progress: 
     `workers` processes share that, by default as many as there are cores.
     """
     for name in config.encoders:
-        if name != HMOE and corpus.name in (heard := encoders.load(name).heard):
+        if name != HMOE and corpus.name in (heard := _encoder(name, config).heard):
             log.warning("%s was pre-trained on %s: whom it heard is no unseen speaker", name, " and ".join(heard))
     ids, ours = list(corpus.table["id"]), None
     reading = READINGS[config.reading]
@@ -131,11 +135,11 @@ def _pooled(corpus: Corpus, name: str, config: Config, workers: int | None, prog
         everything = np.arange(len(corpus))
         bank = banks.build(corpus, config, copies=0, workers=workers, progress=progress)
         return bank.pooled(everything, np.zeros(len(corpus), int))
-    encoder = encoders.load(name)
-    kept = [_folder(corpus, name) / f"layer-{layer:02d}.npy" for layer in range(encoder.depth)]
+    encoder = _encoder(name, config)
+    kept = [_folder(corpus, encoder) / f"layer-{layer:02d}.npy" for layer in range(encoder.depth)]
     wanted = [kept[number] for number in encoder.numbers(config.layer)]
     if not all(map(banks.intact, wanted)):
-        layers = zip(*_passed(corpus, name, "every", 0, workers, progress), strict=True)
+        layers = zip(*_passed(corpus, name, config, "every", 0, workers, progress), strict=True)
         for path, layer in zip(kept, layers, strict=True):
             banks.save(path, np.stack(layer))
     moments = MOMENTS[config.pooling]
@@ -145,9 +149,9 @@ def _pooled(corpus: Corpus, name: str, config: Config, workers: int | None, prog
 def _frames(corpus: Corpus, name: str, config: Config, workers: int | None, progress: bool) -> list[np.ndarray]:
     """n arrays (T, D) of one layer, as many frames a second as `config.frame_stride` leaves of ours."""
     layer, stride = _thinned(name, config)
-    path = _folder(corpus, name) / f"layer-{layer:02d}.frames-{stride}.npy"
+    path = _folder(corpus, _encoder(name, config)) / f"layer-{layer:02d}.frames-{stride}.npy"
     if not banks.intact(path):
-        found = list(_passed(corpus, name, layer, stride, workers, progress))
+        found = list(_passed(corpus, name, config, layer, stride, workers, progress))
         banks.save(path, np.concatenate(found).astype(KEPT), lengths=[len(one) for one in found])
     ends = np.cumsum(json.loads(banks.sidecar(path).read_text())["lengths"])
     return np.split(np.load(path, mmap_mode="r").view(np.ndarray), ends[:-1])
@@ -157,7 +161,7 @@ def of_recording(samples: np.ndarray, name: str, config: Config) -> np.ndarray:
     """(T, D) float32 of one recording at 16 kHz, bit by bit what `build` keeps of an utterance. AudioError."""
     layer, stride = _thinned(name, config)
     with one_thread():
-        frames = encoders.load(name)(samples, encoders.RATE, layer).frames
+        frames = _encoder(name, config)(samples, encoders.RATE, layer).frames
     return features.thin(frames, stride).astype(KEPT).astype(np.float32)
 
 
@@ -166,7 +170,7 @@ def _thinned(name: str, config: Config) -> tuple[int, int]:
     if name == HMOE or config.layer == "all" or isinstance(config.layer, tuple):
         remedy = "--set layer=4, and an encoder"
         raise ConfigError("reading 'frames'", f"got {name!r}, layer {config.layer!r}", remedy)
-    encoder = encoders.load(name)
+    encoder = _encoder(name, config)
     stride = encoder.rate * config.frame_stride * config.hop / config.sample_rate
     if stride < 1 or stride % 1:
         what = f"{config.frame_stride} frames of ours are {stride:g} of {name!r}"
@@ -174,17 +178,16 @@ def _thinned(name: str, config: Config) -> tuple[int, int]:
     return encoder.layer(config.layer), int(stride)
 
 
-def _folder(corpus: Corpus, name: str) -> Path:
-    encoder = encoders.load(name)
+def _folder(corpus: Corpus, encoder: Encoder) -> Path:
     name_of = f"{encoder.identity}-{made_by(type(encoder), Embedded, features.thin)}"
     return cache_dir() / "embeddings" / f"{corpus.name}-{banks.content(corpus)}" / name_of
 
 
 def _passed(
-    corpus: Corpus, name: str, layer: int | str, stride: int, workers: int | None, progress: bool
+    corpus: Corpus, name: str, config: Config, layer: int | str, stride: int, workers: int | None, progress: bool
 ) -> list[np.ndarray]:
     """One pass of the encoder over the corpus: `_heard` of each. CorpusError names those that it cannot hear."""
-    each = [joblib.delayed(_heard)(corpus, name, i, layer, stride) for i in range(len(corpus))]
+    each = [joblib.delayed(_heard)(corpus, name, config, i, layer, stride) for i in range(len(corpus))]
     found = joblib.Parallel(n_jobs=workers or joblib.cpu_count(), return_as="generator")(each)
     found = list(tqdm(found, total=len(corpus), desc=name, unit="utterance", disable=not progress))
     if bad := [f"{one.where} ({one.what})" for one in found if isinstance(one, AudioError)]:
@@ -193,11 +196,11 @@ def _passed(
     return found
 
 
-def _heard(corpus: Corpus, name: str, i: int, layer: int | str, stride: int) -> np.ndarray | AudioError:
+def _heard(corpus: Corpus, name: str, config: Config, i: int, layer: int | str, stride: int) -> np.ndarray | AudioError:
     """Moments of every layer (L, 2, D), or the frames of one (T, D), `stride` averaged into one; or why not."""
     try:
         with one_thread():  # whose sums keep their order
-            layers: list[Embedded] = encoders.load(name).every_layer(corpus.waveform(i), encoders.RATE)
+            layers: list[Embedded] = _encoder(name, config).every_layer(corpus.waveform(i), encoders.RATE)
     except AudioError as error:
         return AudioError(corpus.table["path"].iloc[i], error.what, error.remedy)
     if layer == "every":

@@ -401,8 +401,11 @@ def _own(name: str, random: bool) -> Patches:
 
 
 @cache
-def load(name: str) -> Encoder:
-    """The encoder of that name, with its weights; ConfigError where they cannot be had."""
+def load(name: str, window: float = 0.0) -> Encoder:
+    """The encoder of that name, with its weights; ConfigError where they cannot be had.
+
+    `window` (s) is for Whisper; the others hear what is there.
+    """
     plain, random = name.removeprefix(RANDOM), name.startswith(RANDOM)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of random weights; others draw none that they keep
@@ -412,4 +415,6 @@ def load(name: str) -> Encoder:
             return (Published if audio_mamba.published(Path(plain)) else Patches)(Path(plain), random)
         if plain.partition("-")[0] in ("mamba", "attention") and "/" not in plain:
             return _own(plain, random)
-        return (Whisper if configured(plain).model_type == "whisper" else HuggingFace)(plain, random)
+        if configured(plain).model_type == "whisper":
+            return Whisper(plain, random, window)
+        return HuggingFace(plain, random)

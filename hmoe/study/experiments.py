@@ -721,6 +721,7 @@ def _parrot(name: str, corpus: str, label: str) -> Experiment:
         *((_fused(*pair, **how), "", {}) for how in _FUSIONS for pair in pairs),
         (_fused(mamba, again), "", {}),
         (_fused(WHISPER), ", layers weighted", {"layer": "all"}),
+        (_fused(WHISPER), ", in windows of 30 s", {"encoder_window": 30.0}),
         *((_fused(f"random:{one}"), "", {}) for one in (WHISPER, mamba, attention)),
         (_fused(WHISPER, f"random:{WHISPER}"), "", {}),
     )
@@ -761,6 +762,7 @@ _TAKEN = {
     "random Whisper": {**_WHISPER, "encoders": (f"random:{WHISPER}",)},
     "Whisper, layers 2 to 5": {**_WHISPER, "layer": (2, 3, 4, 5)},
     "Whisper, means alone": {**_WHISPER, "pooling": "mean"},
+    "Whisper, in windows of 30 s": {**_WHISPER, "encoder_window": 30.0},
     **{f"Whisper, layer {layer}": {**_WHISPER, "layer": layer} for layer in range(7)},
 }
 _CLASSIFIED = {

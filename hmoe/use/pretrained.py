@@ -181,7 +181,7 @@ class Pretrained(
     def _encoded(self, samples: np.ndarray) -> np.ndarray:
         """(T', D) of the encoder. ConfigError where it is not the one of training."""
         (name,), wanted = self.config.encoders, self.about["encoder"]["identity"]
-        if (found := encoders.load(name).identity) != wanted:
+        if (found := encoders.load(name, self.config.encoder_window).identity) != wanted:
             raise ConfigError(f"encoder {name!r}", f"is {found}, trained on {wanted}", "give the same weights")
         return cached.of_recording(samples, name, self.config)
 
@@ -207,7 +207,7 @@ def facts(corpus: Corpus, config: Config, records: "Iterable[Store]") -> dict[st
 
 def _encoder(config: Config) -> dict[str, Any]:
     (name,) = config.encoders
-    encoder, width = encoders.load(name), cached.beside(config)
+    encoder, width = encoders.load(name, config.encoder_window), cached.beside(config)
     return {"name": name, "identity": encoder.identity, "layer": encoder.layer(config.layer), "width": width}
 
 

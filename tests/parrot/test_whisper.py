@@ -161,6 +161,22 @@ def test_all_layers_of_a_corpus_are_one_pass(
     assert every[3, 32:64] == pytest.approx(np.concatenate([said.pooled, said.frames.std(axis=0)]), abs=1e-6)
 
 
+def test_a_window_of_the_configuration_is_heard_and_kept_apart(
+    named: str, tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HMOE_CACHE", str(tmp_path))
+    config = Config(**EMBEDDED, encoders=(named,), encoder_window=2.0)
+    tables = [
+        cached.build(tiny_corpus, config.replace(encoder_window=window), workers=1, progress=False).table
+        for window in (2.0, 0)
+    ]
+    said = encoders.Whisper(encoders.located(named), window=2.0)(tiny_corpus.waveform(3), RATE)
+    assert tables[0][3] == pytest.approx(said.pooled, abs=1e-6)
+    assert not np.allclose(*tables, atol=1e-3)
+    with pytest.raises(ConfigError, match="encoder_window"):
+        Config(encoder_window=2.0)
+
+
 def test_the_path_of_an_encoder_is_no_part_of_a_configuration(named: str, folder: Path) -> None:
     assert encoders.load(named).identity == encoders.load(str(folder)).identity
     assert str(folder) not in str(Config(**EMBEDDED, encoders=(named,)).model_dump())
