@@ -44,7 +44,7 @@ FOLDED_FROM = 11
 SHOWS = re.compile(r"\b(figures\.(show|slider|listen|use)|exhibit\.(Table|source|note))\(")
 """Code that draws, lays out or prepares what a page shows, rather than being what it is about."""
 NUMBER = re.compile(
-    r"<(td)\b((?![^>]*data-number)[^>]*)>((?:<p>)?\s*[−+-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?"
+    r"<(td)\b((?![^>]*data-number)[^>]*)>((?:<p>)?\s*[−+-]?\d[\d.,]*(?: to \d[\d.,]*)?(?:e[+-]?\d+)?(?: ?%| s| min)?"
     r"(?: \[[^\]<]*\]| \([−+\d][\d.,−+ to]*(?: speakers)?\))?\s*(?:</p>)?)</td>"
 )
 """A cell of a table that holds a number: with its interval, its speakers, or the paper's number beside it."""
@@ -199,19 +199,29 @@ def polished(html: str) -> str:
 
 
 def _headed(table: str) -> str:
-    """The table with the names of columns of numbers above the numbers; one with cells across columns as it is."""
-    head, *body = re.split(r"(?=<tr\b)", table)[1:] or [""]
-    if "span=" in table or not body:
+    """The table with the names of columns of numbers above the numbers, and the numbers in a column of words as words;
+    one with cells across columns as it is."""
+    start, head, *body = [*re.split(r"(?=<tr\b)", table), ""]
+    if "span=" in table or not any(body):
         return table
-    rows = [re.findall(r"<t[hd]\b[^>]*>", row) for row in body]
-    numbers = {k for row in rows for k, cell in enumerate(row) if "data-number" in cell}
-    place = count()
+    cells = [re.findall(r"<t[hd]\b([^>]*)>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in body]
+    kinds: dict[int, list[bool]] = {}
+    for k, (mark, cell) in (each for row in cells for each in enumerate(row)):
+        if re.sub(r"<[^>]*>", "", cell).strip(" –\n"):
+            kinds.setdefault(k, []).append("data-number" in mark)
+    numbers = {k for k, found in kinds.items() if any(found) and 2 * sum(found) >= len(found)}
 
-    def named(cell: re.Match[str]) -> str:
-        marked = next(place) in numbers and "data-number" not in cell[0]
-        return f'{cell[0][:-1]} data-number="">' if marked else cell[0]
+    def marked(row: str, above: bool) -> str:
+        place = count()
 
-    return table.replace(head, re.sub(r"<t[hd]\b[^>]*>", named, head), 1)
+        def cell(found: re.Match[str]) -> str:
+            bare = found[0].replace(' data-number=""', "")
+            number = next(place) in numbers and (above or bare != found[0])
+            return f'{bare[:-1]} data-number="">' if number else bare
+
+        return re.sub(r"<t[hd]\b[^>]*>", cell, row)
+
+    return start + marked(head, True) + "".join(marked(row, False) for row in body)
 
 
 def _write_if_new(path: Path, text: str) -> None:

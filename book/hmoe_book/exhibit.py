@@ -66,9 +66,9 @@ def filled(code: str) -> str:
             lines.append(line)
             continue
         # The rest of its paragraph flows on behind it.
-        while not comment and rest and re.match(indent + r'(?!\s|- |""")', rest[0][1]) and rest[0][0] in inside:
-            line += " " + rest.pop(0)[1].strip()
         further = indent + "# " * comment
+        while rest and re.match(further + r'(?!\s|- |""")', rest[0][1]) and (comment or rest[0][0] in inside):
+            line += " " + rest.pop(0)[1].removeprefix(further)
         lines += textwrap.wrap(line, COLUMNS, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
 

@@ -260,8 +260,8 @@ def page(recorded: Records) -> str:
     drawn = prose.page("waterfall", bars=bars, paper=PAPER, chance=known["chance"]).replace("\n", "")
     caption = (
         "What was claimed and what was found on CASIA, in percent. Each shortcut is measured alone, on the same "
-        "utterances; they do not add up. Copies are augmented ones, in training. Square brackets: 95 % interval. Dots: "
-        "the four speakers left out."
+        "utterances; they do not add up. Copies are augmented copies in training. Square brackets: 95 % interval. "
+        "Dots: each of the four speakers, left out."
     )
     figure = figures.directive("drawing", drawn, caption, provenance(known), "fig-found") if bars else ""
     read = ", ".join([f"results/{known['corpus']}/{name}.csv" for name in READ] + ["results/bench/cost-length.csv"])

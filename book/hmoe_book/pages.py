@@ -49,7 +49,7 @@ def honest(store: Store) -> str:
     trials = list(found.found.values())
     record = report.provenance(store, ladder.experiment(ladder.SVM, ladder.STEPS), trials)
     drawing = figures.svg(drawn, ladder.described([found]))
-    caption = "An SVM under every protocol that the corpus permits; arrows: what a leak is worth."
+    caption = f"An SVM under every protocol that {store.corpus.upper()} permits. Arrows: what a leak is worth."
     lines = [(title, each.accuracy, len(each.trials)) for title, each in found.found.items()]
     tests = table(["test", "accuracy, %", "trials"], lines)
     leaks = table(["what a test gives away", "points"], [(leak.what, leak.points.signed()) for leak in found.leaks])
@@ -68,7 +68,7 @@ def headline(store: Store) -> str:
     recorded = report.rows(store, experiment("table2"))
     if not recorded:
         return f"No trial on {store.corpus} has been recorded yet.\n"
-    head = ("row of Table 2", "the paper, %", "ours, % with 95 % interval", "trials", "the paper's number")
+    head = ("row of Table 2", "the paper, %", "ours, % with 95 % interval", "trials", "verdict")
     cells = [
         (
             row.name, row.paper.get("accuracy", "–"), row.accuracy, len(row.trials),
@@ -172,8 +172,8 @@ def unseen(store: Store) -> list[str]:
         return []
     said = "; ".join(f"{row.group} {row.accuracy}" for row in new)
     return [
-        "**An unseen speaker** (one speaker left out, in brackets each of the four; the paper tests seen speakers "
-        f"only; chance is 16.7 %): {said}.",
+        f"**An unseen speaker**, which the paper does not test; in brackets each of the four left out: {said}. "
+        "Chance is 16.7 %.",
         "",
         _behind(report.provenance(store, audit, new)),
         "",

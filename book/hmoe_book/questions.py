@@ -48,19 +48,23 @@ def _section(entry: dict[str, Any], records: claims.Records) -> str:
             shown.setdefault(name, []).append(recorded)
     measured = []
     for name, (first, *others) in shown.items():
-        measured.append(f"{experiment(name).title.rstrip('?')}: {first.name} {first.accuracy}")
-        measured += [f"{row.name} {report.worth(row, first).signed()} points" for row in others]
+        said = [f"{first.name} {first.accuracy}"]
+        said += [f"{row.name} {report.worth(row, first).signed()} points" for row in others]
+        rows = "; ".join(each.removeprefix(f"{entry['id']}: ") for each in said)
+        measured.append(f"*{experiment(name).title.rstrip('?')}*: {rows}")
     switches = [f"`{field}` = {_values(values)}" for field, values in entry.get("switches", {}).items()]
+    listed = "\n\n- " + ".\n- ".join(measured) if len(measured) > 1 else "".join(measured)
     parts = {
         "The problem": entry["problem"],
         "By default": entry["default"],
         "Alternatives": entry["alternatives"],
         "Switches": "; ".join(switches),
-        "Measured": "; ".join(measured) or ("not recorded yet" if "effect" in entry else ""),
+        "Measured": listed if measured else "not recorded yet" if "effect" in entry else "",
     }
     quotes = "\n>\n".join(f"> “{text}” ({where})" for where, text in entry["quotes"])
     body = "\n\n".join(f"**{name}.** {text.rstrip('.')}." for name, text in parts.items() if text)
-    return f"({entry['id'].lower()})=\n## {entry['id']} · {entry['where']}\n\n{quotes}\n\n{body}\n"
+    title = f"{entry['id']} · {entry['asks']} ({entry['where']})"
+    return f"({entry['id'].lower()})=\n## {title}\n\n{quotes}\n\n{body}\n"
 
 
 def _values(values: list[Any]) -> str:

@@ -28,9 +28,9 @@ COMMANDS = {
     "train": "hmoe train my-model --profile fast",
     "files": "hmoe predict greeting.wav question.flac",
     "json": "hmoe predict greeting.wav --format json",
-    "unlike": "hmoe predict --format csv recordings",
-    "refused": "hmoe predict recordings empty.wav no-such.wav",
-    "paths": "ls recordings/*.wav | hmoe predict -",
+    "unlike": "hmoe predict --format csv new",
+    "refused": "hmoe predict new empty.wav no-such.wav",
+    "paths": "ls new/*.wav | hmoe predict -",
     "stream": "cat greeting.wav | hmoe predict -",
     "hub": "hmoe predict --model your-model greeting.wav",
 }
@@ -70,11 +70,11 @@ def prepare() -> None:
     spoken = said.set_index(["speaker", "emotion"])["path"]
     shutil.copy(spoken["f2", "happiness"], "greeting.wav")
     soundfile.write("question.flac", audio.read(spoken["m1", "surprise"]), 16_000)
-    Path("recordings").mkdir()
-    shutil.copy(spoken["m3", "anger"], "recordings/usual.wav")
-    audio.write("recordings/quiet.wav", 0.01 * audio.read(spoken["f4", "fear"]))
+    Path("new").mkdir()
+    shutil.copy(spoken["m3", "anger"], "new/usual.wav")
+    audio.write("new/quiet.wav", 0.01 * audio.read(spoken["f4", "fear"]))
     narrow = librosa.resample(audio.read(spoken["f4", "neutral"]), orig_sr=16_000, target_sr=8_000)
-    audio.write("recordings/telephone.wav", narrow, 8_000)
+    audio.write("new/telephone.wav", narrow, 8_000)
     Path("empty.wav").touch()
 
 

@@ -168,9 +168,8 @@ def _counted(tested: list[Difference], metrics: list[str]) -> Evidence:
     judged = [each for each in tested if not each.unjudged]
     signs = [each.sign for each in judged]
     what = f"{tested[0].higher} over {len({each.lower for each in tested})} rows, in {len(metrics)} metrics"
-    said = (
-        f"{signs.count(1)} ahead, {signs.count(-1)} behind, {signs.count(0)} neither; {len(tested) - len(judged)} aside"
-    )
+    aside = len(tested) - len(judged)
+    said = f"{signs.count(1)} ahead, {signs.count(-1)} behind, {signs.count(0)} neither; {aside} not judged"
     return Evidence(what, f"{len(tested)} ahead", said)
 
 
@@ -202,7 +201,7 @@ def _folds() -> Iterator[Evidence]:
         for fold, test in folds.groupby("stratified-5.0"):
             known += test[side].isin(folds.loc[folds["stratified-5.0"] != fold, side]).sum()
         share = known / len(folds)
-        why = f"the folds do not hold the {side} out" if share > 0 else f"the folds hold the {side} out"
+        why = f"{share:.0%} of the test utterances have a {side} that is trained on"
         yield Evidence(
             f"test utterances whose {side} is trained on", "–", f"{share:.0%}, n = {len(folds)}",
             verdict=Verdict(Word.FAILS if share > 0 else Word.HOLDS, why),

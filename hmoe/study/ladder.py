@@ -204,7 +204,7 @@ def figure(ladders: Sequence[Ladder], name: str, guessed: float) -> Any:
 
     ink, blue, orange = "#1f2328", "#1080b1", "#e17e00"
     heights = [len(ladder.found) + 0.4 for ladder in ladders]
-    fig = Figure(figsize=(9, 1.2 + 0.55 * sum(heights)), layout="constrained")
+    fig = Figure(figsize=(8, 1.2 + 0.55 * sum(heights)), layout="constrained")
     axes = fig.subplots(len(ladders), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     for ax, ladder in zip(axes, ladders, strict=True):
         titles = list(ladder.found)
@@ -215,14 +215,16 @@ def figure(ladders: Sequence[Ladder], name: str, guessed: float) -> Any:
             top, bottom = titles.index(leak.generous), titles.index(leak.strict)
             a, b = (ladder.found[title].accuracy.mean for title in (leak.generous, leak.strict))
             ax.annotate("", (b, bottom - 0.13), (a, top + 0.13), arrowprops={"arrowstyle": "->", "color": orange})
-            end = np.nanmax([b, ladder.found[leak.strict].accuracy.high])
-            said = f"{-leak.points.mean:+.1f} points without\n{leak.what}".replace("-", "−")
-            ax.text(end + 1.5, bottom, said, color=ink, va="center", fontsize=10)
+            strict = ladder.found[leak.strict].accuracy
+            left, right = np.nanmin([b, strict.low]) - 1.5, np.nanmax([b, strict.high]) + 1.5
+            said = f"{-leak.points.mean:+.1f} points without\n{textwrap.fill(leak.what, 24)}".replace("-", "−")
+            at, side = (right, "left") if right < 65 else (left, "right")  # where there is room for a line
+            ax.text(at, bottom, said, color=ink, va="center", ha=side, fontsize=9)
         ax.axvline(guessed, color=ink, linewidth=1, linestyle=":")
         ax.set_yticks(range(len(titles)), titles)
-        ax.set(ylim=(len(titles) - 0.6, -0.6), xlim=(0, 140), xticks=range(0, 101, 20), title=ladder.row)
+        ax.set(ylim=(len(titles) - 0.6, -0.6), xlim=(0, 100), xticks=range(0, 101, 20), title=ladder.row)
+        ax.grid(visible=False, axis="y")
         ax.spines[["top", "right"]].set_visible(False)
-        ax.spines["bottom"].set_bounds(0, 100)
     axes[-1].set_xlabel(f"accuracy on {name}, percent; dotted: chance")
     return fig
 

@@ -58,10 +58,10 @@ class Word(StrEnum):
 
 
 MEANING = {
-    Word.HOLDS: "what was measured agrees with the claim, closely enough to rule out that it does not",
+    Word.HOLDS: "what was measured agrees with the claim, and is precise enough to show it",
     Word.FAILS: "what was measured contradicts the claim, by more than chance explains",
-    Word.CANNOT_TELL: "what was measured fits both; the smallest detectable effect is given",
-    Word.NOT_TESTABLE: "nothing that can be measured here bears on it",
+    Word.CANNOT_TELL: "what was measured fits both, or is not recorded yet; the smallest detectable effect is given",
+    Word.NOT_TESTABLE: "nothing that can be measured here tests it",
 }
 
 

@@ -69,6 +69,7 @@ def test_lines_of_code_fit_a_page() -> None:
     ("cell", "number"),
     [("82.8", True), ("<p>-7.2 [-9.1, -5.3]</p>", True), ("92.2 (90.1)", True), ("32.8 (21.7, 42.0)", True),
      ("48.6 (21.7 to 80.0, 24 speakers)", True), ("1,543,241", True), ("5 (of 9)", False), ("0.4 %", True),
+     ("1.91 s", True), ("0.96 to 4.93 s", True), ("7 samples", False),
      ("p = 0.2", False), ("3 of 5", False), ("", False), ("2026-11-26", False)],
 )  # fmt: skip
 def test_cells_that_hold_a_number_are_marked(cell: str, number: bool) -> None:
@@ -82,6 +83,10 @@ def test_names_of_columns_of_numbers_stand_above_the_numbers() -> None:
     shown = book.polished(f"<table><thead>{rows[0]}</thead>{rows[1]}</table>")
     assert '<th data-number="">accuracy' in shown and "<th>row" in shown
     assert book.polished(shown) == shown
+    words = "".join(
+        f"<tr><td>{n}</td><td>{said}</td><td>1.0</td></tr>" for n, said in enumerate(("anger", "–", "4", "fear"))
+    )
+    assert book.polished(f"<table><thead>{rows[0]}</thead>{words}</table>").count("data-number") == 2 + 2 * 4
     across = shown.replace("<th>row", '<th colspan="2">row').replace(' data-number=""', "")
     assert "<th>accuracy" in book.polished(across)
 

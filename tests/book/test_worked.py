@@ -46,7 +46,7 @@ def test_the_answers_are_those_that_the_page_speaks_of(said: dict[str, str]) -> 
     assert "hmoe: empty.wav: empty file" in said["refused"]
     assert "hmoe: no-such.wav: no such file" in said["refused"]
     for name in ("refused", "paths"):
-        assert re.search(r"^ *recordings/usual.wav ", said[name], re.MULTILINE)
+        assert re.search(r"^ *new/usual.wav ", said[name], re.MULTILINE)
     assert re.search(r"^ *standard input +\w+( +[01]\.\d\d){9}$", said["stream"], re.MULTILINE)
     assert "hmoe: your-model: no such model; make one with `hmoe train`" in said["hub"]
 
