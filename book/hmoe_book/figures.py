@@ -124,7 +124,9 @@ def svg(fig: Figure, alt: str, tight: bool = True) -> str:
     text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(?<![\d.])([1-9]\d*\.\d\d)\d+", r"\1", tag[0]), text)
     # The style element would apply to the whole page; what it says goes into the element's own style.
     text = re.sub(r"<(metadata|style).*?</\1>\s*", "", text, flags=re.DOTALL).replace(INK, "currentColor")
-    style = "max-width: 100%; height: auto; stroke-linejoin: round; stroke-linecap: butt"
+    # On a phone it scrolls rather than shrink until its letters, of 11 points, are smaller than 8 pixels.
+    least = 0.74 * float(re.search(r'width="([\d.]+)pt"', text)[1])
+    style = f"min-width: {least:.0f}px; max-width: 100%; height: auto; stroke-linejoin: round; stroke-linecap: butt"
     label = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" style="{style}"'
     return text.replace("<svg", label, 1)
 

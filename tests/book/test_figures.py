@@ -80,6 +80,18 @@ def test_an_svg_is_described_takes_the_ink_of_the_page_and_has_no_background() -
     assert "<style" not in text  # it would reach the whole page
 
 
+def test_a_figure_shrinks_to_a_phone_as_long_as_its_letters_can_be_read() -> None:
+    least = {}
+    for inches in (5, 9):
+        fig, _ = plt.subplots(figsize=(inches, 3))
+        least[inches] = int(
+            re.search(r"min-width: (\d+)px", figures.svg(fig, "An empty pair of axes.", tight=False))[1]
+        )
+        plt.close(fig)
+        assert 11 * least[inches] / (72 * inches) > 8  # pixels
+    assert least[5] < 390 - 32 < least[9]
+
+
 def test_only_coordinates_are_rounded() -> None:
     figures.use()
     fig, ax = plt.subplots()
