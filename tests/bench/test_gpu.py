@@ -8,6 +8,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def test_what_a_killed_stage_has_found_is_whole(small_corpus: Corpus, tmp_path: 
     found = tmp_path / "checks.jsonl"
     running = rehearsal(small_corpus, tmp_path, "stage", "checks", "--quick")
     while not found.exists() and running.poll() is None:
-        pass
+        time.sleep(0.01)
     os.killpg(running.pid, signal.SIGKILL)
     assert running.wait() != 0
     assert lines(found)[0]["ok"]
