@@ -216,10 +216,10 @@ def _headed(table: str) -> str:
 
         def cell(found: re.Match[str]) -> str:
             bare = found[0].replace(' data-number=""', "")
-            number = next(place) in numbers and (above or bare != found[0])
+            number = next(place) in numbers and (above or bare != found[0] or found["none"])
             return f'{bare[:-1]} data-number="">' if number else bare
 
-        return re.sub(r"<t[hd]\b[^>]*>", cell, row)
+        return re.sub(r"<t[hd]\b[^>]*>(?=(?P<none>(?:<p>)?–(?:</p>)?</t)?)", cell, row)
 
     return start + marked(head, True) + "".join(marked(row, False) for row in body)
 

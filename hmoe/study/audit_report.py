@@ -33,9 +33,7 @@ def text(printed: Printed, design: Design, findings: pd.DataFrame, name: str) ->
         "\n".join(["Checks, and what each assumes", *_checks(findings)]),
     ]
     if cells := _cells(printed, findings):
-        title = (
-            f"Cells that cannot be ({CROSS}) if all of that holds: what could stand there (what else could explain it)"
-        )
+        title = f"Impossible ({CROSS}) if all of that is true: what could stand there (what else could explain it)"
         parts.append("\n".join([_wrap(title), *cells]))
     parts.append("\n".join(["What arithmetic cannot know", *(_wrap(f"- {line}", "  ") for line in UNKNOWN)]))
     return "\n\n".join([*parts, _wrap(conclusion(printed, findings))])
@@ -49,10 +47,10 @@ def conclusion(printed: Printed, findings: pd.DataFrame) -> str:
     if not n["impossible"]:
         return f"All {n['checked']} numbers that a check could look at can come from such an experiment."
     said = f"{n['impossible']} of {n['checked']} numbers checked cannot come from such an experiment"
-    said += f", in {n['rows']} of {len(printed.table)} rows: there the assumptions cannot all hold."
+    said += f", in {n['rows']} of {len(printed.table)} rows: there the assumptions cannot all be true."
     if explained := n["impossible"] - n["unexplained"]:
-        said += f" What is listed in brackets could explain {explained}"
-        said += f"; {n['unexplained']} they cannot." if n["unexplained"] else "."
+        said += f" What is listed in brackets could explain {explained} of them"
+        said += f", but not the other {n['unexplained']}." if n["unexplained"] else "."
     return said
 
 

@@ -87,6 +87,8 @@ def test_names_of_columns_of_numbers_stand_above_the_numbers() -> None:
         f"<tr><td>{n}</td><td>{said}</td><td>1.0</td></tr>" for n, said in enumerate(("anger", "–", "4", "fear"))
     )
     assert book.polished(f"<table><thead>{rows[0]}</thead>{words}</table>").count("data-number") == 2 + 2 * 4
+    none = f"<table><thead>{rows[0]}</thead>{rows[1]}<tr><td>2</td><td>b</td><td>–</td></tr></table>"
+    assert '<td data-number="">–' in book.polished(none) and book.polished(book.polished(none)) == book.polished(none)
     across = shown.replace("<th>row", '<th colspan="2">row').replace(' data-number=""', "")
     assert "<th>accuracy" in book.polished(across)
 
