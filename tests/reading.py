@@ -196,7 +196,8 @@ STUCK = """() => [...document.querySelectorAll(".hmoe-slider")].flatMap(box => {
 
 # Where the first figure begins and ends, and where the first sentence in bold that a cell says ends.
 FIRST = """() => {
-    const figure = document.querySelector("main figure.hmoe-figure svg[aria-label]").getBoundingClientRect();
+    const figure = [...document.querySelectorAll("main figure.hmoe-figure svg[aria-label]")]
+        .find(svg => svg.checkVisibility()).getBoundingClientRect();
     const said = document.querySelector("main .cell_output :is(p, li):has(> strong, > p > strong)")
         ?? document.querySelector("main .cell_output p");  // that nothing is recorded yet
     return {top: figure.top + scrollY, bottom: figure.bottom + scrollY,

@@ -140,8 +140,65 @@ def show(fig: Figure, alt: str, caption: str = "", name: str = "", record: str =
     if not alt.strip():
         raise ValueError("figures.show: alt is empty; describe the figure for those who cannot see it")
     drawing = svg(fig, alt)
+    if narrowed(fig):  # hidden where the book's style sheet is not at hand
+        drawing = f'<div class="hmoe-wide">{drawing}</div>'
+        drawing += f'<div class="hmoe-narrow" style="display: none">{svg(fig, alt)}</div>'
     plt.close(fig)
     display(framed("drawing", drawing, caption, record, name) | {"text/plain": alt}, raw=True)
+
+
+PHONE = 4.2  # inches of a figure whose letters can be read on a phone
+NAME = r"^[^$]*[^\W\d]{3}"  # of a line, rather than a number on an axis
+
+
+def narrowed(fig: Figure) -> bool:
+    """Lay a figure out for a phone: panels beneath each other, names of lines above their lines, legends below.
+
+    False where it stays as it is: it is narrow already, or no plain chart. Pictures keep their shape, diagrams and
+    notes their places, axes that overlap each other.
+    """
+    axes, legends, (width, height) = fig.axes, list(fig.legends), fig.get_size_inches()
+    plain = all(ax.axison and ax.get_subplotspec() and not ax.images and not ax.texts for ax in axes)
+    if not axes or not plain or width < 1.5 * PHONE or fig.get_layout_engine() is None:
+        return False
+    cells = [ax.get_subplotspec().get_geometry() for ax in axes]
+    if len(set(cells)) < len(cells) or any(first != last for *_, first, last in cells):
+        return False
+    rows, columns = cells[0][:2]
+    across = min(columns, 1 if len(axes) < 4 else 2)
+    down = -(-len(axes) // across)
+    grid = fig.add_gridspec(down, across)
+    for k, ax in enumerate(axes):
+        if across < columns:
+            ax.set_subplotspec(grid[k // across, k % across])
+        if across < columns and k % across == 0:  # what its neighbour said for both
+            ax.tick_params(labelleft=True)
+            ax.set_ylabel(ax.get_ylabel() or axes[0].get_ylabel())
+        if across > 1:
+            ax.xaxis.label.set_size(9)
+            ax.yaxis.label.set_size(9)
+        legend = ax.get_legend()
+        if legend and tuple(legend.get_bbox_to_anchor().bounds) != tuple(ax.bbox.bounds):
+            legends.append(legend)
+    named = [ax for ax in axes if any(re.search(NAME, each.get_text()) for each in ax.get_yticklabels())]
+    for ax in named:
+        above = -0.44 if ax.yaxis_inverted() else 0.44
+        for y, label in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True):
+            said = ax.text(
+                0.01, y + above, label.get_text(), transform=ax.get_yaxis_transform(), fontsize=9, va="center"
+            )
+            said.set_in_layout(False)  # a long name takes no room from the lines
+        ax.tick_params(axis="y", left=False, labelleft=False)
+    pairs = (pair for each in legends for pair in zip(each.texts, each.legend_handles, strict=True))
+    shown = {text.get_text(): handle for text, handle in pairs}
+    for each in legends:
+        each.remove()
+    if shown:
+        fig.legend(shown.values(), shown, loc="outside lower center", ncols=2 if max(map(len, shown)) < 24 else 1)
+    lines = max((len(ax.get_yticks()) for ax in named), default=0)
+    flat = 1 if named else min(1, PHONE / across / (width / columns))
+    fig.set_size_inches(PHONE, down * max(height / rows * flat + 0.25 * lines, 1.7) + 0.2 * len(shown))
+    return True
 
 
 MOVE = (

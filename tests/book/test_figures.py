@@ -13,6 +13,7 @@ import pytest
 import reading
 from playwright.sync_api import Browser
 
+from hmoe.base.files import PROJECT
 from hmoe.corpora.labels import COMMON
 from hmoe_book import figures
 
@@ -129,6 +130,63 @@ def test_showing_closes_the_figure_and_needs_a_description(capsys: pytest.Captur
     figures.show(fig, alt="empty axes", caption="nothing")
     assert fig.number not in plt.get_fignums()
     assert "empty axes" in capsys.readouterr().out
+
+
+def test_for_a_phone_panels_stand_beneath_each_other_and_names_above_their_lines() -> None:
+    figures.use()
+    fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), sharey=True)
+    for ax in axes:
+        ax.plot([3, 5], [0, 1], "o", label="ours")
+    axes[0].set_yticks([0, 1], ["w/o this", "a much longer name"])
+    axes[0].set(ylabel="part", ylim=(1.5, -0.5))
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    assert figures.narrowed(fig) and fig.get_size_inches()[0] == figures.PHONE
+    fig.canvas.draw()
+    upper, lower = (ax.get_position() for ax in axes)
+    assert upper.y0 > lower.y1 and upper.x0 == pytest.approx(lower.x0)
+    for ax in axes:
+        assert [text.get_text() for text in ax.texts] == ["w/o this", "a much longer name"]
+        assert [text.get_position()[1] < line for line, text in enumerate(ax.texts)] == [True, True]  # downwards
+        assert ax.get_ylabel() == "part" and ax.get_legend() is None
+    assert [text.get_text() for text in fig.legends[0].texts] == ["ours"]
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("kind", ["narrow", "picture", "two on one place", "with notes", "diagram"])
+def test_what_is_no_plain_chart_has_one_form(kind: str) -> None:
+    figures.use()
+    fig, ax = plt.subplots(figsize=(4 if kind == "narrow" else 9, 3))
+    match kind:
+        case "picture":
+            ax.imshow(np.eye(3))
+        case "two on one place":
+            ax.twinx()
+        case "with notes":
+            ax.text(0.5, 0.5, "here")
+        case "diagram":
+            ax.axis("off")
+    size = tuple(fig.get_size_inches())
+    assert not figures.narrowed(fig) and tuple(fig.get_size_inches()) == size
+    plt.close(fig)
+
+
+def test_of_the_two_forms_of_a_chart_one_is_seen(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(figures, "display", lambda bundle, raw: shown.append(bundle["text/html"]))
+    figures.use()
+    figures.show(plt.subplots(figsize=(9, 3))[0], alt="an empty chart")
+    names = re.findall(r'\bid="([^"]+)"', shown[0])
+    assert len(names) == len(set(names))
+    page = browser.new_page(viewport=reading.PHONE)
+    seen = "[...document.querySelectorAll('svg')].map(svg => svg.checkVisibility())"
+    style = (PROJECT / "book" / "assets" / "hmoe.css").read_text(encoding="utf-8")
+    page.set_content(shown[0])
+    assert page.evaluate(seen) == [True, False]  # JupyterLab, without the style of the book
+    page.set_content(f"<style>{style}</style>{shown[0]}")
+    assert page.evaluate(seen) == [False, True]
+    page.set_viewport_size(reading.DESKTOP)
+    assert page.evaluate(seen) == [True, False]
+    page.close()
 
 
 def test_a_slider_draws_every_combination_and_shows_one_of_them(browser: Browser) -> None:
