@@ -201,7 +201,7 @@ def _folds() -> Iterator[Evidence]:
         for fold, test in folds.groupby("stratified-5.0"):
             known += test[side].isin(folds.loc[folds["stratified-5.0"] != fold, side]).sum()
         share = known / len(folds)
-        why = f"{share:.0%} of the test utterances have a {side} that is trained on"
+        why = f"{100 * share:.0f} % of the test utterances have a {side} that is trained on"
         yield Evidence(
             f"test utterances whose {side} is trained on", "–", f"{share:.0%}, n = {len(folds)}",
             verdict=Verdict(Word.FAILS if share > 0 else Word.HOLDS, why),
@@ -233,7 +233,7 @@ def _growth(table: pd.DataFrame) -> Iterator[Evidence]:
     word = Word.HOLDS if grows[SIMBA].high < 1.5 else Word.FAILS if grows[SIMBA].low >= 1.5 else Word.CANNOT_TELL
     fitted = longer(table.loc[table["part"] == SIMBA, "L"])
     said = f"the power {grows[SIMBA]} of the length, from {fitted.min():,} to {fitted.max():,} frames"
-    why = f"the time grows like {said}; that of self-attention like the power {grows[ATTENTION]}"
+    why = f"the time grows with {said}; that of self-attention with the power {grows[ATTENTION]}"
     yield Evidence("growth of the time of a training step of SiMBA", "N log N", said, verdict=Verdict(word, why))
 
 
