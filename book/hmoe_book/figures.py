@@ -174,11 +174,11 @@ def narrowed(fig: Figure) -> bool:
         if across < columns and k % across == 0:  # what its neighbour said for both
             ax.tick_params(labelleft=True)
             ax.set_ylabel(ax.get_ylabel() or axes[0].get_ylabel())
+        ax.yaxis.label.set_size(9)
         if across > 1:
             ax.xaxis.label.set_size(9)
-            ax.yaxis.label.set_size(9)
         legend = ax.get_legend()
-        if legend and tuple(legend.get_bbox_to_anchor().bounds) != tuple(ax.bbox.bounds):
+        if legend and (len(axes) == 1 or tuple(legend.get_bbox_to_anchor().bounds) != tuple(ax.bbox.bounds)):
             legends.append(legend)
     named = [ax for ax in axes if any(re.search(NAME, each.get_text()) for each in ax.get_yticklabels())]
     for ax in named:
@@ -197,7 +197,8 @@ def narrowed(fig: Figure) -> bool:
         fig.legend(shown.values(), shown, loc="outside lower center", ncols=2 if max(map(len, shown)) < 24 else 1)
     lines = max((len(ax.get_yticks()) for ax in named), default=0)
     flat = 1 if named else min(1, PHONE / across / (width / columns))
-    fig.set_size_inches(PHONE, down * max(height / rows * flat + 0.25 * lines, 1.7) + 0.2 * len(shown))
+    panel = max(height / rows * flat + 0.25 * lines, 2.4 if across == 1 else 1.7)
+    fig.set_size_inches(PHONE, down * panel + 0.2 * len(shown))
     return True
 
 
