@@ -307,11 +307,16 @@ def _configs(
     return earlier if any(before) and not all(anew) else now
 
 
+def _ordered(means: pd.Series) -> dict[str, float]:
+    """By speaker, in the order of their names whatever the case: so they are numbered on pages."""
+    return means.sort_index(key=lambda names: names.astype(str).str.casefold()).to_dict()
+
+
 def _estimate(row: RowReport, metric: str) -> Estimate:
     """Mean over trials, with the interval over utterances and partitions; of unseen speakers each speaker's mean."""
     n = len(row.trials)
     if of_unseen(row.trials):
-        return over_speakers(row.trials.groupby(speaker_of(row.trials))[metric].mean().to_dict(), n).within(0.0, 100.0)
+        return over_speakers(_ordered(row.trials.groupby(speaker_of(row.trials))[metric].mean()), n).within(0.0, 100.0)
     mean = float(row.trials[metric].mean())
     values = row.values[metric] if row.whole else pd.DataFrame()
     if values.empty:
@@ -451,7 +456,7 @@ def worth(higher: RowReport, lower: RowReport, metric: str = "accuracy") -> Esti
     parts = {}
     if of_unseen(higher.trials) or of_unseen(lower.trials):
         people = higher.store.utterances()["speaker"] if higher.store else pd.Series(dtype=str)
-        parts = units.groupby(people).mean().to_dict() if len(people) else {}
+        parts = _ordered(units.groupby(people).mean()) if len(people) else {}
     return over_speakers(parts, n) if len(parts) > FEW else replace(about, parts=parts)
 
 

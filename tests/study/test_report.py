@@ -213,12 +213,13 @@ def test_the_best_of_many_rows_is_chosen_by_the_other_speakers(tmp_path: Path) -
 
 def test_where_speaker_and_sentence_are_unseen_each_speaker_counts_once(tmp_path: Path) -> None:
     store, both = Store("c", tmp_path), Row("both", {}, protocol="speaker-sentence")
-    by_speaker = {"ann": [30, 40, 50], "bob": [50, 50, 50], "cat": [55, 35, 45], "dan": [20]}
+    by_speaker = {"ann": [30, 40, 50], "bob": [50, 50, 50], "cat": [55, 35, 45], "Dan": [20]}
     for speaker, accuracies in by_speaker.items():
         for k, accuracy in enumerate(accuracies):
             write(store, both, [accuracy], fold=f"{speaker}-{k}")
     (found,) = report.rows(store, Experiment("table", "", (both,)))
-    assert found.accuracy.parts == pytest.approx({"ann": 40, "bob": 50, "cat": 45, "dan": 20})
+    assert found.accuracy.parts == pytest.approx({"ann": 40, "bob": 50, "cat": 45, "Dan": 20})
+    assert list(found.accuracy.parts) == list(by_speaker)
     assert (found.accuracy.mean, found.accuracy.n) == (pytest.approx(38.75), 10)
 
 
