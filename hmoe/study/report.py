@@ -609,7 +609,8 @@ def _bounds(some: list[Difference]) -> str:
     if not some:
         return ""
     high, seen = max(each.points.high for each in some), max(each.points.detectable for each in some)
-    return f" (at most {max(high, 0):.1f} points; detectable: {seen:.1f})"
+    several = "up to " * (len(some) > 1)
+    return f" (no difference above {max(high, 0):.1f} points; detectable: {several}{seen:.1f})"
 
 
 def p_value(value: float) -> str:
