@@ -28,8 +28,8 @@ if not torch.cuda.is_available():
 
 # Files that take longest, in three processes: one builds the book with both cores while the others go on.
 LONGEST = (
-    "test_read_one_half", "test_grid", "test_gpu", "test_docs", "test_cli", "test_read_other_half", "test_lab",
-    "test_execute", "test_anywhere", "test_parrot", "test_scan_triton", "test_train",
+    "test_read_one_half", "test_grid", "test_gpu", "test_docs", "test_cli", "test_lab", "test_execute",
+    "test_anywhere", "test_parrot", "test_scan_triton", "test_train",
 )  # fmt: skip
 
 

@@ -217,7 +217,8 @@ def test_whisper_refuses_what_it_would_hear_the_beginning_of(
     table = tiny_corpus.table.head(3).reset_index(drop=True)
     table.loc[1, "path"] = str(tmp_path / "long.wav")
     with pytest.raises(CorpusError, match=r"1 of 3.*long\.wav.*32\.0 s"):
-        cached._passed(Corpus("x", tmp_path, table, tiny_corpus.emotions), name, "every", 0, 1, False)
+        config = Config(reading="embeddings", augment=(), encoders=(name,))
+        cached.build(Corpus("x", tmp_path, table, tiny_corpus.emotions), config, workers=1, progress=False)
 
 
 def test_whatever_an_encoder_raises_is_one_line_of_that_recording(
