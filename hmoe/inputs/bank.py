@@ -272,9 +272,9 @@ def save(path: Path, array: np.ndarray, **about: Iterable[int]) -> None:
 
 
 def intact(path: Path) -> bool:
-    """Whether `path` was written whole and is unchanged; a line in the log if there is something that is not."""
+    """Whether `path` was written whole and is unchanged; a line in the log if it was whole once, and is not now."""
     side = sidecar(path)
-    if not path.exists() and not side.exists():
+    if not side.exists():  # it is written last: perhaps by another process, in a moment
         return False
     try:
         said, content = json.loads(side.read_text()), np.memmap(path, dtype=np.uint8, mode="r")

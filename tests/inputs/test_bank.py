@@ -164,7 +164,7 @@ def lose_array(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, flip, empty, lose_checksum, spoil_checksum, lose_array])
 @pytest.mark.parametrize("kind", ["statistics", "frames-4"])
-def test_damage_is_seen_said_and_mended(
+def test_damage_is_mended_and_said(
     damage, kind: str, corpus: Corpus, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     built = build_quietly(corpus, frames=True)
@@ -174,7 +174,9 @@ def test_damage_is_seen_said_and_mended(
     with caplog.at_level(logging.WARNING):
         build_quietly(corpus, frames=True)
     assert contents(cache) == whole
-    assert [record.getMessage() for record in caplog.records] == [f"{path}: half-written or damaged; computed again"]
+    # Without a checksum it may be what another process just writes, which is no damage to speak of.
+    said = [f"{path}: half-written or damaged; computed again"] * (damage is not lose_checksum)
+    assert [record.getMessage() for record in caplog.records] == said
 
 
 def test_frames_are_added_to_a_bank_without_them(corpus: Corpus, cache: Path) -> None:
