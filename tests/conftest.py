@@ -21,9 +21,6 @@ from hmoe.corpora.synthetic import make, sentences
 
 pytest.register_assert_rewrite("reading")
 
-if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
-    os.nice(10)  # the first process builds the book, on which a third of the tests wait
-
 torch.set_num_threads(1)  # small tensors: threads only wait for each other, most of all on a busy machine
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it once, when it is imported

@@ -29,14 +29,20 @@ class Extractor(nn.Module):
         """`known`: the `filters` of these features, if they are at hand. ConfigError where they are of others."""
         super().__init__()
         self.features = features
-        known = filters(features) if known is None else known
+        known = made(features) if known is None else known
         for name, shape in _shapes(features).items():
-            if name not in known or known[name].shape != shape or not known[name].isfinite().all():
+            if name not in known or known[name].shape != shape:
                 found = tuple(known[name].shape) if name in known else "missing"
                 raise ConfigError(f"filters {name!r}", f"are {found}, not {shape}", "make them anew")
+            if not known[name].isfinite().all():
+                raise ConfigError(f"filters {name!r}", "are not finite", "make them anew")
             self.register_buffer(name, known[name].double(), persistent=False)
         window = torch.hann_window(features.window, dtype=torch.float64)
         self.register_buffer("window", window, persistent=False)
+
+    def filters(self) -> dict[str, Tensor]:
+        """What spectra are multiplied by: all that another extractor of the same features needs to hear the same."""
+        return {name: getattr(self, name) for name in _shapes(self.features)}
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         frames = 1 + lengths // self.features.hop
@@ -74,19 +80,19 @@ class Extractor(nn.Module):
         return list(slopes.unflatten(0, mfcc.shape[:2]).unbind(2))
 
 
-def filters(features: Features) -> dict[str, Tensor]:
-    """What `Extractor` multiplies spectra by, as librosa and scipy make it."""
+def made(features: Features) -> dict[str, Tensor]:
+    """The filters of an `Extractor`, as librosa and scipy make them."""
     from scipy.fft import dct
     from scipy.signal import savgol_coeffs
 
     rate, n_fft = features.sample_rate, features.n_fft
-    made = {
+    arrays = {
         "mel": mel_filters(rate, n_fft, features.n_mels),
         "chroma": chroma_filters(rate, n_fft, features.n_chroma),
         "cosines": dct(np.eye(features.n_mels), norm="ortho", axis=0)[: features.n_mfcc],
         "slopes": np.stack([savgol_coeffs(DELTA_WIDTH, order, deriv=order, use="dot") for order in (1, 2)])[:, None],
     }
-    return {name: torch.tensor(array) for name, array in made.items()}
+    return {name: torch.tensor(array) for name, array in arrays.items()}
 
 
 def _shapes(features: Features) -> dict[str, tuple[int, ...]]:

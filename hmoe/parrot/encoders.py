@@ -400,12 +400,16 @@ def _own(name: str, random: bool) -> Patches:
     return encoder
 
 
-@cache
 def load(name: str, window: float = 0.0) -> Encoder:
     """The encoder of that name, with its weights; ConfigError where they cannot be had.
 
     `window` (s) is for Whisper; the others hear what is there.
     """
+    return _loaded(name, window)
+
+
+@cache
+def _loaded(name: str, window: float) -> Encoder:
     plain, random = name.removeprefix(RANDOM), name.startswith(RANDOM)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of random weights; others draw none that they keep

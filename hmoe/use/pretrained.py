@@ -31,7 +31,7 @@ from hmoe.base.files import atomic_write
 from hmoe.config import Config, Features
 from hmoe.corpora import Corpus, audio
 from hmoe.inputs.bank import CORPUS_RATE, at_rate
-from hmoe.inputs.features_torch import Extractor, filters
+from hmoe.inputs.features_torch import Extractor
 from hmoe.model import HMoESiMBA, count_parameters
 from hmoe.parrot import cached, encoders
 from hmoe.readings import READINGS
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from hmoe.study.store import Store
 
 REMEDY = "make one with `hmoe train`"
-FILES = ("config.json", "model.safetensors", "filters.safetensors", "README.md")
+NEEDED = ("config.json", "model.safetensors")
+FILTERS = "filters.safetensors"
+FILES = (*NEEDED, FILTERS, "README.md")
 DAMAGED = (
     OSError, SafetensorError, ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
 )  # what a file makes of the libraries that read it  # fmt: skip
@@ -93,8 +95,8 @@ class Pretrained(
         # The mixin's own makes a file that no other user may read.
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         atomic_write(save_directory / "model.safetensors", save(weights, metadata={"format": "pt"}))
-        own = {f"{ear}.{name}": each for ear, wanted in self._heard().items() for name, each in filters(wanted).items()}
-        atomic_write(save_directory / "filters.safetensors", save(own, metadata={"format": "pt"}))
+        own = {f"{name}.{kind}": each for name, ear in self.ears.items() for kind, each in ear.filters().items()}
+        atomic_write(save_directory / FILTERS, save(own, metadata={"format": "pt"}))
 
     def save(self, folder: str | Path) -> None:
         """Write the folder, whole or not at all; a model that is there is replaced.
@@ -125,15 +127,15 @@ class Pretrained(
         if not folder.exists():
             folder = _downloaded(str(name))
         try:
-            for file in FILES[:2]:
+            for file in NEEDED:
                 (folder / file).stat()
             with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints that it is loading
                 model = cls.from_pretrained(folder, strict=True)
-            if (folder / FILES[2]).exists():  # librosa makes the same, in a second or two
-                kept = load_file(folder / FILES[2])
+            if (folder / FILTERS).exists():  # without them librosa makes its own, in a second or two
+                kept = load_file(folder / FILTERS)
                 model.ears = {
-                    ear: Extractor(wanted, {name.removeprefix(f"{ear}."): each for name, each in kept.items()})
-                    for ear, wanted in model._heard().items()
+                    name: Extractor(wanted, {key.removeprefix(f"{name}."): each for key, each in kept.items()})
+                    for name, wanted in model._heard().items()
                 }
             return model
         except DAMAGED as error:

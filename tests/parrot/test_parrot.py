@@ -365,16 +365,16 @@ def test_a_name_stands_for_the_weights_of_the_records(
     assert encoders.registered()[["encoder", "loss", "machine"]].values.tolist() == [["mamba-8", "0.4000", "mine"]]
     curve = encoders.registered(tmp_path / "results" / "pretraining.csv")
     assert curve[["epoch", "loss"]].values.tolist() == [["1", "0.9000"], ["2", "0.4000"]]  # of these weights, once
-    encoders.load.cache_clear()
+    encoders._loaded.cache_clear()
     encoders.load("mamba-8")
     assert not caplog.records
     pretraining.save_encoder(ssamba.PatchEncoder("mamba", "micro"), encoders.own_path("mamba-8"), {})
-    encoders.load.cache_clear()
+    encoders._loaded.cache_clear()
     encoders.load("mamba-8")
     assert "other weights than those of the records" in caplog.text
     caplog.clear()
     encoders.register("mamba-8", [0.9, 0.3], {"machine": "yours"})  # whose processor gave other bits
-    encoders.load.cache_clear()
+    encoders._loaded.cache_clear()
     encoders.load("mamba-8")
     assert not caplog.records
     assert encoders.registered()["machine"].tolist() == ["mine", "yours"]

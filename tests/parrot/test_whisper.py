@@ -62,7 +62,7 @@ def named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name by which configurations know it, without a path of this machine."""
     monkeypatch.setenv("HMOE_ENCODERS", str(folder.parent))
     get_reusable_executor().shutdown(wait=True)  # processes of tests before have the environment of then
-    encoders.load.cache_clear()
+    encoders._loaded.cache_clear()
     return "openai/whisper-small"
 
 
@@ -127,11 +127,11 @@ def test_a_layer_is_chosen_by_number_and_a_wrong_one_refused(folder: Path) -> No
 
 
 def test_random_weights_are_others_but_always_the_same(folder: Path) -> None:
-    encoders.load.cache_clear()
+    encoders._loaded.cache_clear()
     state = torch.random.get_rng_state()
     random = encoders.load(f"random:{folder}")
     assert torch.equal(torch.random.get_rng_state(), state)
-    encoders.load.cache_clear()
+    encoders._loaded.cache_clear()
     again, real = encoders.load(f"random:{folder}"), encoders.load(str(folder))
     assert random.identity == again.identity != real.identity
     assert not np.allclose(random(VOICE, RATE).frames, real(VOICE, RATE).frames)
