@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -29,6 +30,14 @@ def noisy(snr: float) -> np.ndarray:
 def test_the_snr_of_speech_with_pauses_is_found_to_2_dB(tmp_path: Path, snr: float) -> None:
     audio.write(tmp_path / "a.wav", noisy(snr))
     assert likeness.measure(tmp_path / "a.wav")["snr"] == pytest.approx(snr, abs=2)
+
+
+def test_frames_are_those_of_librosa(tmp_path: Path) -> None:
+    chirp = noisy(30) * np.linspace(0.01, 1, len(noisy(30))) ** 3  # no two frames are equally loud
+    audio.write(tmp_path / "a.wav", chirp)
+    frames = librosa.feature.rms(y=audio.read(tmp_path / "a.wav"), frame_length=400, hop_length=160)[0]
+    quiet, loud = np.percentile(20 * np.log10(np.maximum(frames, likeness.FLOOR)), (5, 95))
+    assert likeness.measure(tmp_path / "a.wav")["snr"] == pytest.approx(loud - quiet, abs=0.06)
 
 
 def test_a_gain_moves_the_level_and_nothing_else(tmp_path: Path) -> None:
