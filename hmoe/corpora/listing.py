@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,8 @@ UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def read_listing(file: Path) -> Iterator[tuple[Path, Utterance]]:
     """Every line's file and what the line says of it; paths are relative to the CSV file's directory.
 
-    An id that is not given is the path, a speaker "unknown", a sentence the file's name. CorpusError, naming the
-    line, for a missing column or value, a cell too many, or an unknown emotion.
+    An id that is not given is the path, of which where the corpus lies is no part; a speaker "unknown", a sentence the
+    file's name. CorpusError, naming the line, for a missing column or value, a cell too many, or an unknown emotion.
     """
     lines = _lines(file)
     _, header = next(lines, (1, []))
@@ -34,9 +35,9 @@ def read_listing(file: Path) -> Iterator[tuple[Path, Utterance]]:
     for name in ("path", "emotion", *OPTIONAL):
         if columns.count(name) > 1:
             raise CorpusError(file, f"has the column {name} {columns.count(name)} times", "keep one of them")
-    empty = True
+    listed: list[tuple[str, Path, dict[str, str]]] = []
     for number, cells in lines:
-        empty, where = False, f"{file} line {number}"
+        where = f"{file} line {number}"
         if len(cells) > len(columns):
             what = f"{len(cells)} cells for {len(columns)} columns"
             raise CorpusError(where, what, "remove a comma, or write quotes around a cell that holds one")
@@ -48,11 +49,25 @@ def read_listing(file: Path) -> Iterator[tuple[Path, Utterance]]:
             raise CorpusError(
                 where, f"no such file {path}", "give its path as seen from the folder of the CSV file, or in full"
             )
-        usual = {"id": path.with_suffix("").as_posix().replace("/", "-"), "speaker": "unknown", "sentence": path.stem}
+        listed.append((where, path, line))
+    if not listed:
+        raise CorpusError(file, "no utterances found", "write a line for each recording")
+    inside = _seen_from(file, [path for _, path, _ in listed])
+    for (where, path, line), name in zip(listed, inside, strict=True):
+        usual = {"id": name.with_suffix("").as_posix().replace("/", "-"), "speaker": "unknown", "sentence": path.stem}
         given = {column: clean(line.get(column, "")) or usual[column] for column in OPTIONAL}
         yield file.parent / path, Utterance(emotion=emotion(line.get("emotion", ""), where), **given)
-    if empty:
-        raise CorpusError(file, "no utterances found", "write a line for each recording")
+
+
+def _seen_from(file: Path, paths: list[Path]) -> list[Path]:
+    """Paths in full as seen from the CSV file's folder, or from the folder that they share: the same on any machine.
+
+    Ids decide folds and augmented copies, so a corpus that is moved must keep them.
+    """
+    here, full = file.parent.absolute(), [path for path in paths if path.is_absolute()]
+    if not all(path.is_relative_to(here) for path in full):
+        here = Path(os.path.commonpath([path.parent for path in full]))
+    return [path.relative_to(here) if path.is_absolute() else path for path in paths]
 
 
 def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:

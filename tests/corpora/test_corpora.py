@@ -375,6 +375,18 @@ def test_a_csv_manifest_with_all_columns_and_with_the_fewest(tmp_path: Path) -> 
     assert corpus.emotions == ("happiness", "contempt")
 
 
+def test_where_a_corpus_lies_is_no_part_of_its_ids(tmp_path: Path) -> None:
+    """They decide folds and augmented copies. Full paths beside the CSV file name what relative ones do."""
+    (tmp_path / "elsewhere").mkdir()
+    for home in (tmp_path / "one", tmp_path / "another"):
+        tree(home, ["x/a.wav", "y/a.wav"])
+        for csv in (home / "beside.csv", tmp_path / "elsewhere" / "apart.csv"):
+            csv.write_text(f"path,emotion\n{home}/x/a.wav,anger\n{home}/y/a.wav,anger\n")
+            assert list(load("csv", csv).table["id"]) == ["x-a", "y-a"]
+        (home / "relative.csv").write_text("path,emotion\nx/a.wav,anger\ny/a.wav,anger\n")
+        assert list(load("csv", home / "relative.csv").table["id"]) == ["x-a", "y-a"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
