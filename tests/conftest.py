@@ -45,11 +45,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: len(LONGEST) + 1 if item.path in last else turn(item))
 
 
+@pytest.fixture(scope="session")
+def session(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of all processes of this run."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder if worker_id == "master" else folder.parent
+
+
 @pytest.fixture(scope="session", autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """No test reads or writes the user's cache or the project's records."""
+def own_folders(tmp_path_factory: pytest.TempPathFactory, session: Path) -> Iterator[Path]:
+    """No test reads or writes the user's cache or the project's records. The synthetic corpus is made once for all."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HMOE_SYNTHETIC", str(session / "synthetic"))
         patch.setenv("HMOE_CACHE", str(folder / "cache"))
         patch.setenv("HMOE_RESULTS", str(folder / "results"))
         yield folder
@@ -67,17 +75,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def html(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def html(session: Path) -> Path:
     """The folder of the built book, with the project's own records; what is up to date is not built again."""
     from hmoe_book import build as book  # reaches Triton, which has to find the variable above when it is imported
 
-    session = tmp_path_factory.getbasetemp()
-    if worker_id != "master":
-        session = session.parent  # that of all processes of this run
     with FileLock(session / "book.lock"), pytest.MonkeyPatch.context() as patch:
         built = session / "book.built"  # a second build would write files that another process just serves
         if not built.exists():
             patch.setenv("HMOE_RESULTS", str(book.PROJECT / "results"))
+            patch.setenv("HMOE_CACHE", str(session / "cache"))
             built.write_text(str(book.build().parent))
         return Path(built.read_text())
 

@@ -89,11 +89,11 @@ def build(
         for record in runs.records(results_dir()):
             kept = source / "results" / record.parent.name / record.name
             _write_if_new(kept, record.read_text(encoding="utf-8"))
-        fragments = pages.fragments()
-        for name, text in fragments.items():
+        records = pages.recorded()
+        for name, text in pages.fragments(records).items():
             _write_if_new(source / "book" / "generated" / name, text)
         readme = PROJECT / "README.md"
-        _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), pages.readme()))
+        _write_if_new(readme, pages.fill(readme.read_text(encoding="utf-8"), pages.readme(records)))
         program = Path(sys.executable).with_name("jupyter-book")
         builder = "singlehtml" if single else "html"
         command = [program, "build", "-q", "-W", "-n", "--keep-going", "--builder", builder]

@@ -17,10 +17,14 @@ RECORDED = "casia"
 """The corpus whose records the front page and the deviations show."""
 
 
-def fragments() -> dict[str, str]:
+def recorded() -> claims.Records:
+    """What the front page, the claims, the deviations and the README rest on; given to all of them, it is read once."""
+    return claims.Records(Store(RECORDED))
+
+
+def fragments(records: claims.Records) -> dict[str, str]:
     """Every generated part as MyST, by its file name in `book/generated/`, which pages include."""
-    store = Store(RECORDED)
-    records = claims.Records(store)
+    store = records.store
     return {
         "front-page.md": found.page(records),
         "headline.md": runs.linked(numbered(headline(store), "Table 2 of the paper and what was recorded", "tab-rows")),
@@ -185,10 +189,9 @@ def _behind(record: str) -> str:
     return f'<details class="hmoe-record"><summary>Where this comes from</summary>\n\n{record}\n\n</details>'
 
 
-def readme() -> str:
+def readme(records: claims.Records) -> str:
     """What the README says of the records: the headline and the findings, then Table 2."""
-    store = Store(RECORDED)
-    return found.readme(claims.Records(store)) + headline(store)
+    return found.readme(records) + headline(records.store)
 
 
 def fill(text: str, content: str) -> str:

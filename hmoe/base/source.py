@@ -60,19 +60,27 @@ class Needs:
 
 def _imported(code: str, ours: dict[str, Path]) -> Iterator[str]:
     """The modules that code names in its imports, and packages of ours that it names in a string to import from."""
+    imports, strings = _said(code)
+    for name in (*imports, *(module for text in strings for module in _named(text, ours))):
+        yield name
+        parts = name.split(".")  # a package is imported before what is in it
+        if parts[0] in ours:
+            yield from (".".join(parts[:n]) for n in range(1, len(parts)))
+
+
+@cache
+def _said(code: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names in the imports of code, and its strings that may be the beginning of one; parsed once for all chapters
+    that lead there."""
+    imports, strings = [], []
     for node in ast.walk(ast.parse(code)):
-        names: list[str] = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            imports += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names = _named(node.value, ours)
-        for name in names:
-            yield name
-            parts = name.split(".")  # a package is imported before what is in it
-            if parts[0] in ours:
-                yield from (".".join(parts[:n]) for n in range(1, len(parts)))
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith("."):
+            strings.append(node.value)
+    return tuple(imports), tuple(strings)
 
 
 def _named(text: str, ours: dict[str, Path]) -> list[str]:

@@ -16,6 +16,7 @@ import io
 import json
 import os
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -169,12 +170,23 @@ class Store:
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     """A table with at least these columns; those that it was written without are empty."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return pd.DataFrame(columns=columns)
+    except OSError as error:
+        raise StoreError(path, f"cannot be read ({error})", "restore it from git") from None
+    return _parsed(path, (state.st_ino, state.st_mtime_ns, state.st_size), tuple(columns)).copy()
+
+
+@lru_cache(maxsize=128)
+def _parsed(path: Path, state: tuple[int, ...], wanted: tuple[str, ...]) -> pd.DataFrame:
+    """What `_read` gives copies of, parsed once for each `state` of the file: a report asks for a table row by row."""
+    columns = list(wanted)
     types = {name: str if name in TEXT else int if name in COUNTS else float for name in (*ALL_COLUMNS, *columns)}
     missing = {name: [""] for name in (*EMOTION_COLUMNS, *OTHER_EMOTIONS)}  # nothing else: a fold may be called "NA"
     try:
         table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8")
-    except FileNotFoundError:
-        return pd.DataFrame(columns=columns)
     except (OSError, ValueError) as error:
         raise StoreError(path, f"cannot be read ({error})", "restore it from git") from None
     whole = _together(columns, list(table.columns))

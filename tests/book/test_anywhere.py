@@ -21,7 +21,7 @@ from hmoe.base.files import PROJECT
 from hmoe.corpora import Corpus
 from hmoe_book import build as book
 
-SHORT = "00-how-to-read-this-book"
+SHORT = "15-arithmetic"
 PROGRAMS = Path(sys.executable).parent
 
 

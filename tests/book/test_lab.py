@@ -36,7 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lab(project: Path) -> Iterator[str]:
+def lab(project: Path, session: Path) -> Iterator[str]:
     """The address of the server that the command of `make lab` starts; chapters read the project's own records."""
     options = "--no-browser --expose-app-in-browser --ServerApp.port=0 --ServerApp.allow_root=True"
     options = f"LAB={options} --IdentityProvider.token=''"
@@ -46,7 +46,8 @@ def lab(project: Path) -> Iterator[str]:
     runtime = project / "runtime"
     environment = {
         **os.environ, "JUPYTER_RUNTIME_DIR": str(runtime), "JUPYTER_CONFIG_DIR": str(project / "config"),
-        "HMOE_RESULTS": str(PROJECT / "results"), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1",
+        "HMOE_RESULTS": str(PROJECT / "results"), "HMOE_CACHE": str(session / "cache"),  # the features of the book
+        "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1",
     }  # fmt: skip
     with open(project / "log", "w") as log:
         server = subprocess.Popen(

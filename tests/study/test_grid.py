@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tiny
 from dask.distributed import Client, Future, LocalCluster
+from distributed.utils import get_mp_context
 from safetensors import safe_open
 
 from hmoe.base.errors import ConfigError, StoreError, TrainingError
@@ -74,6 +75,15 @@ def start(corpus: Corpus, results: Path, workers: int, *more: str, **environment
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout.readline() == "ready\n"
     return process
+
+
+@contextmanager
+def cluster(workers: int, threads: int = 1) -> Iterator[LocalCluster]:
+    """Worker processes of Dask, forked from one that has imported all they need: they start at once, and again."""
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", "hmoe.study.grid"])
+        with LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=None) as started:
+            yield started
 
 
 def test_every_trial_is_recorded_once_and_twins_are_computed_once(tiny_corpus: Corpus, uncut: Path) -> None:
@@ -164,17 +174,15 @@ def test_results_that_cannot_be_written_are_said_before_any_work(tiny_corpus: Co
 def test_a_dask_worker_and_then_the_grid_itself_killed_in_mid_trial_change_no_record(
     tiny_corpus: Corpus, tmp_path: Path, long: Path
 ) -> None:
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        process = start(tiny_corpus, tmp_path, 2, cluster.scheduler_address, **LONGER)
+    with cluster(2) as found:
+        process = start(tiny_corpus, tmp_path, 2, found.scheduler_address, **LONGER)
         in_mid_trial(process)
-        os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
+        os.kill(next(iter(found.workers.values())).pid, signal.SIGKILL)
         while process.poll() is None and lines(tmp_path) < 3:
             time.sleep(0.01)
         kill(process)
         assert (
-            start(tiny_corpus, tmp_path, 2, cluster.scheduler_address, **LONGER)
-            .communicate()[0]
-            .endswith(" computed\n")
+            start(tiny_corpus, tmp_path, 2, found.scheduler_address, **LONGER).communicate()[0].endswith(" computed\n")
         )
     assert tiny.same(tiny.records(tmp_path), tiny.records(long))
 
@@ -210,10 +218,10 @@ def test_a_trial_that_kills_every_dask_worker_is_given_up_and_stops_no_other(
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         # Two die of the trial. On a busy machine they may not be started again; the third is always there.
-        LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
+        cluster(3) as found,
         pytest.raises(TrainingError, match=r"first, row 'full', seed 0, fold 3: .*\(1 trials failed\)"),
     ):
-        grid.run(wanted, tiny_corpus, store, None, cluster.scheduler_address, progress=False)
+        grid.run(wanted, tiny_corpus, store, None, found.scheduler_address, progress=False)
     assert lines(tmp_path) == len(wanted) - 2  # the trial and its twin, which are one computation
     grid.run(wanted, tiny_corpus, Store("tiny", tmp_path), workers=1, progress=False)
     assert tiny.same(tiny.records(tmp_path), tiny.records(uncut))
@@ -240,10 +248,10 @@ def test_a_cluster_without_workers_is_waited_for_but_not_for_ever_and_got_what_t
     monkeypatch.setattr(Client, "submit", watched)
     monkeypatch.setattr(grid, "WAIT", 1)
     with (
-        LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster,
+        cluster(0) as found,
         pytest.raises(ConfigError, match="no worker for 1 s"),
     ):
-        grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), 2, cluster.scheduler_address, False)
+        grid.run(tiny.wanted(tiny_corpus), tiny_corpus, Store("tiny", tmp_path), 2, found.scheduler_address, False)
     assert len(sent) == 3  # corpus, bank and store, of ten tasks
 
 
@@ -251,10 +259,10 @@ def test_a_cluster_whose_workers_have_several_threads_is_refused(tiny_corpus: Co
     """PyTorch's generator belongs to the process: two trials in one would disturb each other's draws."""
     wanted, store = tiny.wanted(tiny_corpus), Store("tiny", tmp_path)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
+        cluster(1, threads=2) as found,
         pytest.raises(ConfigError, match="workers with 2 threads; .*--nthreads 1"),
     ):
-        grid.run(wanted, tiny_corpus, store, 2, cluster.scheduler_address, False)
+        grid.run(wanted, tiny_corpus, store, 2, found.scheduler_address, False)
 
 
 def test_trials_come_seed_by_seed_with_the_changes_asked_for(tiny_corpus: Corpus) -> None:
