@@ -147,6 +147,7 @@ def idle(counts: pd.DataFrame, record: str, name: str) -> Table:
 NAMES = {
     "shared_by": "rows with the same",
     "acc_": "", "f1": "F1",
+    "lstm": "LSTM", "cnn": "CNN", "transformer": "Transformer",
     **SHOWN,
 }  # fmt: skip
 """What a reader sees in place of a name that the records use."""

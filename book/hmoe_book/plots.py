@@ -248,8 +248,6 @@ def diagram(
 
 # --- Fig. 1, from the model itself ---
 
-NAMES = {"lstm": "LSTM", "cnn": "CNN", "transformer": "Transformer"}
-
 
 @dataclass(frozen=True)
 class Box:
@@ -344,7 +342,7 @@ def _boxes(
         sizes = count_parameters(expert) - count_parameters(expert.project) - count_parameters(expert.mamba)
         column = [
             Box(
-                f"{NAMES.get(name, name)} expert\n{_title(expert.project)}",
+                f"{displayed(name)} expert\n{_title(expert.project)}",
                 left[expert.project],
                 count_parameters(expert.project),
                 colour,

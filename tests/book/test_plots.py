@@ -76,7 +76,7 @@ def test_the_numbers_in_the_architecture_are_those_of_the_model(changes: dict) -
     text = "\n".join(each.get_text() for each in fig.axes[0].texts)
     shown = sum(int(number.replace(",", "")) for number in re.findall(r"([\d,]+) parameters", text))
     assert shown == count_parameters(model)
-    assert all(plots.NAMES[name] in text for name in model.config.experts)
+    assert all(exhibit.NAMES[name] in text for name in model.config.experts)
 
 
 def test_drawing_a_model_leaves_no_hooks_and_the_mode_as_it_was() -> None:
