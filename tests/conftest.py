@@ -10,12 +10,14 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
+from hmoe import features
 from hmoe.corpora import Corpus, load
 from hmoe.corpora.synthetic import make, sentences
 
@@ -61,6 +63,19 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, session: Path) -> Iter
         patch.setenv("HMOE_CACHE", str(folder / "cache"))
         patch.setenv("HMOE_RESULTS", str(folder / "results"))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled(session: Path) -> None:
+    """Numba compiles a function when it is first called, and keeps that: one process does, the others wait and read."""
+    from hmoe.scan import selective_scan  # reaches Triton, which has to find the variable above when it is imported
+
+    with FileLock(session / "compiled.lock"):
+        if not (done := session / "compiled").exists():
+            features.extract(np.random.default_rng(0).normal(size=16_000).astype(np.float32))
+            u, A, B = torch.ones(1, 2, 3, requires_grad=True), -torch.ones(2, 4), torch.ones(1, 4, 3)
+            selective_scan(u, u, A, B, B).sum().backward()
+            done.touch()
 
 
 @pytest.fixture(scope="session")
