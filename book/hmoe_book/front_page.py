@@ -158,6 +158,11 @@ def _parts(r: Records) -> dict[str, Any]:
         return _ablated(r, "table3") | {"input": "averaged input"}
 
 
+def _part(removal: report.Difference) -> str:
+    name = TABLE_3.row(removal.lower).at
+    return f"the {name}" if name.endswith(("router", "expert")) else name
+
+
 def _ablated(r: Records, name: str) -> dict[str, Any]:
     lower = [row.name for row in TABLE_3.rows if row.name != TABLE_3.reference]
     rows = [_whole(r, name, row) for row in (TABLE_3.reference, *lower)]
@@ -166,7 +171,8 @@ def _ablated(r: Records, name: str) -> dict[str, Any]:
         raise KeyError(name)
     return {
         "removed": len(tested),
-        "costly": [TABLE_3.row(each.lower).at for each in tested if each.sign > 0],
+        "costly": [_part(each) for each in tested if each.sign > 0],
+        "harmful": [_part(each) for each in tested if each.sign < 0],
         "most": max((each.points.high for each in tested if each.sign == 0), default=0.0),
     }
 

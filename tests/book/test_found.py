@@ -125,10 +125,12 @@ def test_the_ablation_is_of_averages_until_that_of_frames_is_recorded(store: Sto
         write(store, "table3", row.name, [70, 72, 74, 76, 78])
     parts = found.facts(Records(store))["parts"]
     assert (parts["removed"], parts["costly"], parts["input"]) == (8, [], "averaged input")
+    means = {"w/o SiMBA": 70, "w/o router": 96}
     for row in TABLE_3.rows:
-        write(store, "table3_frames", row.name, [70 if row.name == "w/o SiMBA" else 90] * 5)
+        write(store, "table3_frames", row.name, [means.get(row.name, 90)] * 5)
     parts = found.facts(Records(store))["parts"]
     assert (parts["removed"], parts["costly"], parts["input"]) == (8, ["SiMBA"], "frame-level input")
+    assert parts["harmful"] == ["the router"]
 
 
 def test_a_reader_is_led_to_every_file_that_a_sentence_reads() -> None:
