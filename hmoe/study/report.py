@@ -608,9 +608,9 @@ def _bounds(some: list[Difference]) -> str:
     """Of one or more differences that are not distinguished from zero."""
     if not some:
         return ""
-    high, seen = max(each.points.high for each in some), max(each.points.detectable for each in some)
-    several = "up to " * (len(some) > 1)
-    return f" (no difference above {max(high, 0):.1f} points; detectable: {several}{seen:.1f})"
+    low, high = min(each.points.low for each in some), max(each.points.high for each in some)
+    seen, several = max(each.points.detectable for each in some), "up to " * (len(some) > 1)
+    return f" (between {low:+.1f} and {high:+.1f} points; detectable: {several}{seen:.1f})".replace("-", "−")
 
 
 def p_value(value: float) -> str:
