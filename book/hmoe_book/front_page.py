@@ -117,8 +117,11 @@ def _unseen(r: Records) -> dict[str, Any]:
 
 
 def _svm(r: Records) -> dict[str, Any]:
-    tuned = _whole(r, "protocols", SVM)
+    tuned, last = _whole(r, "protocols", SVM), None
+    with suppress(KeyError):
+        last = report.worth(_ends(r)["last"], tuned)
     return {
+        "last": last,
         "plain": TABLE_2.row("SVM").paper["accuracy"],
         "tuned": tuned,
         "lead": report.worth(_either(r, "protocols", "{}, nested selection".format), tuned),
