@@ -54,18 +54,18 @@ def describe(samples: np.ndarray, ear: Extractor) -> np.ndarray:
 def calibrate(described: np.ndarray, speakers: Sequence[str]) -> dict[str, Any]:
     """What `score` needs, of training utterances (n, 41) and whose they are; {} where they are too few.
 
-    `limit` is the score that `SHARE` per cent of them are below while their speaker is left out (utterances, where
-    there is one speaker alone).
+    `limit` is the score that `SHARE` per cent of them are below while their speaker is left out; or utterances of any,
+    where too few would be left without a speaker.
     """
     from sklearn.model_selection import GroupKFold, KFold  # here: to predict takes none of scikit-learn
 
     if len(described) < LEAST:
         return {}
-    several = len(set(speakers))
-    folds = GroupKFold(min(several, FOLDS)) if several > 1 else KFold(FOLDS, shuffle=True, random_state=0)
-    held_out = np.concatenate(
-        [_distances(_fit(described[rest]), described[some]) for rest, some in folds.split(described, groups=speakers)]
-    )
+    several = min(len(set(speakers)), FOLDS)
+    dealt = list(GroupKFold(several).split(described, groups=speakers)) if several > 1 else []
+    if min((len(rest) for rest, _ in dealt), default=0) < max(LEAST, len(described) / 3):  # a speaker is nearly all
+        dealt = list(KFold(FOLDS, shuffle=True, random_state=0).split(described))
+    held_out = np.concatenate([_distances(_fit(described[rest]), described[some]) for rest, some in dealt])
     flat, steady = np.percentile(described[:, FLATNESS], SHARE), np.percentile(described[:, LOUDNESS], 100 - SHARE)
     limit = np.percentile(held_out, SHARE)
     return _fit(described) | {"limit": float(limit), "flat": float(flat), "steady": float(steady)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -55,3 +56,13 @@ def test_the_level_makes_no_difference() -> None:
 def test_of_too_few_utterances_nothing_is_said() -> None:
     assert novelty.calibrate(np.zeros((5, 41)), ["a"] * 5) == {}
     assert novelty.unlike(speech(0, 140), {}, EAR) == []
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_a_corpus_of_nearly_one_speaker_has_a_limit_that_its_utterances_keep(others: int) -> None:
+    described = np.random.default_rng(0).normal(size=(300 + others, 41))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = novelty.calibrate(described, ["a"] * 300 + ["b"] * others)
+    assert found["limit"] > 0
+    assert np.mean(novelty._distances(found, described) > found["limit"]) < 0.05
