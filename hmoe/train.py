@@ -83,8 +83,9 @@ def fit(
     """Train on the rows `train`; the rows `held_out` choose the epoch, or None: the last one is kept (Q7).
 
     `build()` makes the untrained model; `labels` (n,) are class indices of the whole table. Where `checkpoint`
-    is given, the state is written there every 10 epochs and taken up again from there. `graphs` records each step as a
-    CUDA graph (`hmoe.base.recorded`), which needs inputs that are held on the device.
+    is given, the state is written there every 10 epochs and taken up again from there; whoever saves the model deletes
+    it then. `graphs` records each step as a CUDA graph (`hmoe.base.recorded`), which needs inputs that are held on the
+    device.
     Raises `TrainingError` as soon as the loss of an epoch is not finite or the device is out of memory, and for labels
     to be smoothed where a model has a loss of its own.
     """
@@ -136,8 +137,6 @@ def fit(
         model.load_state_dict(run.weights)
     else:
         run.best_epoch = run.epoch
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     return model.eval(), run
 
 

@@ -49,14 +49,13 @@ def train_command(
     import numpy as np
 
     from hmoe import corpora, experts
-    from hmoe.base.files import atomic_write
     from hmoe.base.seeds import stable_seed
     from hmoe.inputs.batches import Inputs
     from hmoe.readings import READINGS
     from hmoe.study import grid, profiles, protocols
     from hmoe.study.experiments import ENCODED, Row
     from hmoe.train import fit
-    from hmoe.use.pretrained import Pretrained, facts, vacant
+    from hmoe.use.pretrained import Pretrained, facts, probe, vacant
 
     chosen = profiles.profile(profile)
     read = {}
@@ -72,9 +71,7 @@ def train_command(
     if config.by_speaker or reading.prosody or "embeddings" in reading.blocks or (config.encoders and not encoder):
         raise ConfigError("--set", "`hmoe predict` hears one recording at a time, and its spectrum", "use `hmoe run`")
     output = vacant(output)
-    probe = output.with_name(f".{output.name}.tmp")  # what cannot be written is told now, not after training
-    atomic_write(probe, "")
-    probe.unlink()
+    probe(output)  # what cannot be written is told now, not after training
     whole = corpora.load(corpus, root)
     data = profiles.cut(whole, chosen)
     protocols.learnable(data.table, f"corpus {corpus!r}")
@@ -92,9 +89,10 @@ def train_command(
     if config.selection == "nested":
         rows, held_out = protocols.validation(rows, data.labels, config.validation_fraction, seed)
     started = stable_seed(config.key(), seed, device, profiles.source_digest(), *data.table["sha256"])
+    checkpoint = output.with_name(f".{output.name}.{started:x}.tmp")
     model, run = fit(
         lambda: Pretrained(config, list(data.emotions), about), inputs, data.labels, rows, held_out, config, seed,
-        output.with_name(f".{output.name}.{started:x}.tmp"), progress=True,
+        checkpoint, progress=True,
     )  # fmt: skip
     judged = ""
     if held_out is not None:
@@ -103,6 +101,7 @@ def train_command(
         }  # fmt: skip
         judged = f", {100 * run.best[0]:.1f} % of {len(held_out)} held-out utterances"
     model.cpu().save(output)
+    checkpoint.unlink(missing_ok=True)
     typer.echo(f"epoch {run.best_epoch}{judged}: {output}\n{model.note}")
 
 

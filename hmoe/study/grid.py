@@ -230,15 +230,18 @@ def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> st
     """Runs a task, and records it. Returns what to tell of it, or why it failed."""
     group = sorted(group, key=lambda trial: trial.config.selection != "test")  # whose training has both epochs
     first = group[0]
+    saved = None if first.dealt_by.conditions else checkpoint(first, corpus, store)
     try:
-        if first.dealt_by.conditions:
+        if saved is None:
             outcomes = robustness.outcomes(group, corpus, bank, store)
         else:
-            outcomes = run_trials(group, corpus, bank, checkpoint(first, corpus, store))
+            outcomes = run_trials(group, corpus, bank, saved)
     except TrainingError as error:
         return TrainingError(f"{_where(first)}, {error.where}", error.what, error.remedy)
     for trial, outcome in zip(group, outcomes, strict=True):
         record(trial, outcome, store)
+    if saved is not None:
+        saved.unlink(missing_ok=True)
     return f"{first.row} {first.split.fold}: {outcomes[0].columns['accuracy']:.1f}"
 
 

@@ -101,7 +101,8 @@ class Pretrained(
     def save(self, folder: str | Path) -> None:
         """Write the folder, whole or not at all; a model that is there is replaced.
 
-        Raises ConfigError where something else is there, StoreError where the system refuses.
+        Raises ConfigError where something else is there, StoreError where the system refuses: the older model is then
+        where it was.
         """
         folder = vacant(folder)
         part, old = (folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.{kind}") for kind in ("tmp", "old"))
@@ -113,7 +114,10 @@ class Pretrained(
         except OSError as error:
             raise StoreError.unwritable(folder, error, "free some space or choose another folder") from None
         finally:
-            for leftover in (part, old):
+            with contextlib.suppress(OSError):
+                if not folder.exists():
+                    old.rename(folder)
+            for leftover in (part, old) if folder.exists() else (part,):  # the older model is never lost
                 shutil.rmtree(leftover, ignore_errors=True)
 
     @classmethod
@@ -223,6 +227,19 @@ def vacant(folder: str | Path) -> Path:
     elif folder.exists():
         raise ConfigError(folder, "is a file", "name the folder to write, e.g. my-model")
     return folder
+
+
+def probe(folder: Path) -> None:
+    """Raises StoreError where `Pretrained.save` to this folder would fail: to be asked before hours of training."""
+    aside = folder.with_name(f".{folder.name}.tmp")
+    atomic_write(aside, "")
+    aside.unlink()
+    if folder.exists():  # a folder that a volume is mounted on can be written to, and cannot be replaced
+        try:
+            folder.rename(aside)
+            aside.rename(folder)
+        except OSError as error:
+            raise StoreError.unwritable(folder, error, "name a folder inside of it, or another one") from None
 
 
 def _downloaded(name: str) -> Path:

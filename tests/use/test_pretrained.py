@@ -21,7 +21,7 @@ from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
 from hmoe.inputs import bank
 from hmoe.inputs.batches import Inputs
-from hmoe.use.pretrained import FILES, Pretrained, vacant
+from hmoe.use.pretrained import FILES, Pretrained, probe, vacant
 
 EMOTIONS = ("anger", "sadness", "neutral")
 ABOUT = {"corpus": "tiny", "utterances": 30, "speakers": ["ann", "bob"], "ranges": {"seconds": [0.3, 0.4]}}
@@ -90,6 +90,40 @@ def test_a_save_that_fails_loses_nothing_and_leaves_nothing(folder: Path, monkey
     with pytest.raises(StoreError, match="model: cannot be written .No space left"):
         made(d_state=8).save(folder)
     assert same(Pretrained.load(folder), made())
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def renaming(refused: Callable[[Path, Path], bool]) -> Callable[[Path, Path], Path]:
+    """`Path.rename` where the system refuses some."""
+    rename = Path.rename
+
+    def tried(self: Path, target: Path) -> Path:
+        if refused(self, target):
+            raise OSError(16, "Device or resource busy")
+        return rename(self, target)
+
+    return tried
+
+
+def test_where_the_new_model_cannot_take_its_place_the_older_one_keeps_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "rename", renaming(lambda source, target: source.suffix == ".tmp" and target == folder))
+    with pytest.raises(StoreError):
+        made(d_state=8).save(folder)
+    assert same(Pretrained.load(folder), made())
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_folder_that_cannot_be_replaced_is_told_before_training(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe(folder)
+    assert same(Pretrained.load(folder), made())
+    monkeypatch.setattr(Path, "rename", renaming(lambda source, target: source == folder))
+    with pytest.raises(StoreError) as caught:
+        probe(folder)
+    assert caught.value.where == str(folder)
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
