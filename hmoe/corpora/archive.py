@@ -79,7 +79,15 @@ def _compact(path: Path) -> bytes | None:
 
 def load(name: str, file: Path) -> Corpus:
     """The corpus in an archive: the table and the samples that were packed. CorpusError for anything else."""
-    listing = unpack(name, file) / TABLE
+    folder = unpack(name, file)
+    try:
+        return _as_packed(name, file, folder / TABLE)
+    except CorpusError:  # perhaps of the cache alone, where packing again would find the same folder
+        shutil.rmtree(folder, ignore_errors=True)
+        return _as_packed(name, file, unpack(name, file) / TABLE)
+
+
+def _as_packed(name: str, file: Path, listing: Path) -> Corpus:
     try:
         corpus = tabulate(name, file, read_listing(listing))
     except CorpusError as error:

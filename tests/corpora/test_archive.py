@@ -144,6 +144,20 @@ def refused(file: Path, says: str) -> None:
         assert str(file) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.with_name("0001.flac").replace(path)],
+    ids=["lost", "emptied", "another"],
+)
+def test_what_has_been_damaged_in_the_cache_is_unpacked_again(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object]
+) -> None:
+    monkeypatch.setenv("HMOE_CACHE", str(tmp_path / "cache"))
+    whole = corpora.load("folder", packed)
+    damage(Path(whole.table["path"].iloc[0]))
+    assert corpora.load("folder", packed).table.equals(whole.table)
+
+
 def test_another_corpus_is_not_taken_for_the_one_asked_for(packed: Path) -> None:
     with pytest.raises(CorpusError, match="folder.*'casia'"):
         corpora.load("casia", packed)
