@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 
-from hmoe.base.errors import AudioError, CorpusError
+from hmoe.base.errors import AudioError, ConfigError, CorpusError, StoreError
 from hmoe.corpora import containers
 from hmoe.corpora.table import walk
 from hmoe.use.pretrained import Judgement, Pretrained
@@ -58,7 +58,10 @@ def _rounded(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def answers(model: Pretrained, given: Sequence[str], standard_input: BinaryIO) -> Answers:
-    """Judge all that is meant by `given`: files, folders, and `-` for what standard input holds."""
+    """Judge all that is meant by `given`: files, folders, and `-` for what standard input holds.
+
+    ConfigError or StoreError where the model cannot judge at all, as without its encoder.
+    """
     judged: list[Judgement] = []
     refused: list[AudioError] = []
     for found in meant(given, standard_input):
@@ -70,6 +73,8 @@ def answers(model: Pretrained, given: Sequence[str], standard_input: BinaryIO) -
             judged.append(replace(model.judge(recording), path=shown))
         except AudioError as error:
             refused.append(AudioError(shown, error.what, error.remedy))
+        except (ConfigError, StoreError):  # of the model, whichever recording is the first
+            raise
         except Exception as error:  # of a library, for a recording that nobody foresaw: the others are judged
             what = f"cannot be judged ({type(error).__name__}: {error})"
             refused.append(AudioError(shown, what, "convert it to WAV with 16 bits, or leave it out"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -15,12 +16,13 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from hmoe.base.errors import AudioError, ConfigError, StoreError
+from hmoe.base.errors import AudioError, ConfigError, HmoeError, StoreError
 from hmoe.base.files import PROJECT
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
 from hmoe.inputs import bank
 from hmoe.inputs.batches import Inputs
+from hmoe.use.predict import answers
 from hmoe.use.pretrained import FILES, Pretrained, probe, vacant
 
 EMOTIONS = ("anger", "sadness", "neutral")
@@ -125,6 +127,19 @@ def test_a_folder_that_cannot_be_replaced_is_told_before_training(
         probe(folder)
     assert caught.value.where == str(folder)
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("error", [ConfigError, StoreError])
+def test_what_concerns_the_model_is_said_once_and_not_of_each_recording(
+    tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, error: type[HmoeError]
+) -> None:
+    def deaf(self: Pretrained, recording: object) -> None:
+        raise error("encoder 'gone'", "no such encoder", "give its folder")
+
+    monkeypatch.setattr(Pretrained, "judge", deaf)
+    with pytest.raises(error) as caught:
+        answers(made(), list(tiny_corpus.table["path"][:2]), io.BytesIO())
+    assert caught.value.where == "encoder 'gone'"
 
 
 @pytest.mark.parametrize("reading", ["pooled", "frames", "modalities", "features", "statistics"])
