@@ -25,7 +25,7 @@ from hmoe_book.questions import entries
 
 MODEL, FRAMES, SVM = "HMoE-SiMBA", "HMoE-SiMBA (frames)", "SVM, nested selection"
 PAPER = TABLE_2.row(MODEL).paper["accuracy"]
-READ = ("table2", "table3", "table3_frames", "baselines", "protocols", "speakers", "robustness")
+READ = ("table2", "table3", "table3_frames", "controls_frames", "baselines", "protocols", "speakers", "robustness")
 """The experiments whose records the sentences read."""
 
 
@@ -54,7 +54,7 @@ class Bar:
 def facts(r: Records) -> dict[str, Any]:
     """What the templates speak of, by name; None where the records of it are missing or not whole."""
     known: dict[str, Any] = {"paper": PAPER, "corpus": r.store.corpus, "chance": 100 / 6, "questions": len(entries())}
-    for each in (_seen, _pooled, _ends, _unseen, _svm, _leaks, _tried, _robust, _parts, _cost, _printed):
+    for each in (_seen, _pooled, _ends, _unseen, _svm, _mlp, _leaks, _tried, _robust, _parts, _cost, _printed):
         known[each.__name__[1:]] = None
         with suppress(KeyError):
             known[each.__name__[1:]] = each(r)
@@ -127,6 +127,11 @@ def _svm(r: Records) -> dict[str, Any]:
         "lead": report.worth(_either(r, "protocols", "{}, nested selection".format), tuned),
         "averages": report.worth(*(_whole(r, "baselines", name) for name in (MODEL, "SVM, tuned"))),
     }
+
+
+def _mlp(r: Records) -> dict[str, Any]:
+    whole, plain = (_whole(r, "controls_frames", name) for name in (MODEL, "MLP"))
+    return {"row": plain, "lead": report.worth(whole, plain)}
 
 
 def _leaks(r: Records) -> dict[str, Any]:
