@@ -12,7 +12,17 @@ import hashlib
 import json
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from hmoe.base.errors import ConfigError
 from hmoe.readings import READINGS
@@ -45,6 +55,16 @@ class Section(BaseModel):
             raise ConfigError(
                 f"config field {field!r}", f"got {first['input']!r}: {first['msg']}", "see `hmoe config` for the fields"
             ) from None
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        # pydantic takes True for 1, and YAML takes yes and on for True.
+        kept = handler(value)
+        given = value if isinstance(value, list | tuple) else [value]
+        if cls.model_fields[info.field_name].annotation is not bool and any(isinstance(one, bool) for one in given):
+            raise PydanticCustomError("number", "a number is expected, not yes or no")
+        return kept
 
     def changes(self) -> dict[str, Any]:
         """The fields that differ from the paper's default reading, as plain JSON values."""
@@ -170,6 +190,10 @@ class Config(Features, Augmenting, Architecture, Training):
         given = READINGS[self.reading].sequence and self.encoders  # whose frames may stand in the place of ours
         if not (self.modalities or given) or len(set(self.modalities)) < len(self.modalities):
             refuse("modalities", "name each modality once, at least one")
+        if self.encoders and not {"frames", "embeddings"} & set(READINGS[self.reading].blocks):
+            refuse("encoders", f"reading {self.reading!r} reads no encoder: reading=embeddings, or reading=frames")
+        if given and self.modalities and self.pad_to:  # ours begin with silence then, theirs with the utterance
+            refuse("pad_to", "an encoder hears no padding: leave pad_to out, or modalities=[]")
         if self.encoders and self.reading == "frames" and self.augment:
             refuse("augment", "encoders hear no augmented copies: augment=[]")
         if self.encoder_window and not self.encoders:

@@ -98,7 +98,7 @@ class HMoEBranch(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.body = HMoESiMBA(config.replace(reading="pooled"), 1)
+        self.body = HMoESiMBA(config.replace(reading="pooled", encoders=(), encoder_window=0.0), 1)
         self.body.classifier = nn.Identity()
         self.project = nn.Linear(config.d_selected if config.simba else config.d_model, WIDTH)
 

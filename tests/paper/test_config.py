@@ -12,6 +12,8 @@ import pytest
 from hmoe.base.errors import ConfigError
 from hmoe.base.files import PROJECT
 from hmoe.config import Architecture, Augmenting, Config, Features, Training
+from hmoe.study.experiments import AUDITS, EXPERIMENTS
+from hmoe.study.profiles import PROFILES
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,16 @@ from hmoe.config import Architecture, Augmenting, Config, Features, Training
         ({"pitch_semitones": ()}, "pitch_semitones", "at least one"),
         ({"betas": (0.9, 1.0)}, "betas", "beta < 1"),
         ({"validation_fraction": 1.0}, "validation_fraction", "less than 1"),
+        ({"encoders": ("resemblyzer",), "augment": ()}, "encoders", "reading=embeddings"),
+        ({"encoders": ("resemblyzer",), "augment": (), "reading": "prosody"}, "encoders", "reading=embeddings"),
+        ({"encoders": ("resemblyzer",), "augment": (), "reading": "statistics"}, "encoders", "reading=embeddings"),
+        ({"encoders": ("mamba-0",), "augment": (), "reading": "frames", "pad_to": 40_000}, "pad_to", "modalities=[]"),
+        ({"lr": True}, "lr", "number"),
+        ({"epochs": True}, "epochs", "number"),
+        ({"pad_to": True}, "pad_to", "number"),
+        ({"layer": True}, "layer", "number"),
+        ({"betas": (0.9, False)}, "betas", "number"),
+        ({"router_hidden_layers": True}, "router_hidden_layers", ""),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line_that_names_the_field_and_what_is_expected(
@@ -104,6 +116,21 @@ def test_a_record_still_means_the_configuration_that_it_was_made_with(path: Path
     kept = json.loads(path.read_text())
     assert set(kept) <= set(Config.model_fields)
     assert Config(**kept).key() == path.stem
+
+
+def test_an_encoder_stands_where_a_reading_has_a_place_for_it() -> None:
+    one = {"encoders": ("resemblyzer",), "augment": ()}
+    assert Config(**one, reading="embeddings").encoders == ("resemblyzer",)
+    assert Config(**one, reading="statistics+prosody+embeddings").encoders == ("resemblyzer",)
+    assert Config(**one, reading="frames", modalities=(), pad_to=40_000).pad_to == 40_000
+    assert Config(deltas=False, simba=False).changes() == {"deltas": False, "simba": False}
+
+
+def test_every_row_has_a_configuration() -> None:
+    for experiment in (EXPERIMENTS | AUDITS).values():
+        for row in experiment.rows:
+            for profile in PROFILES.values():
+                assert profile.config(row).key()
 
 
 def test_changes_make_the_configuration_again() -> None:
