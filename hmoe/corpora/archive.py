@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import secrets
 import shutil
+import struct
 import warnings
 import zipfile
 import zlib
@@ -30,6 +32,12 @@ from hmoe.corpora.listing import read_listing
 from hmoe.corpora.table import Corpus, CorpusWarning, some, tabulate
 
 TABLE = "corpus.csv"
+NEEDED = ["id", "path", "corpus", "sha256"]  # columns of it
+BEGINS = b"PK\x03\x04", b"PK\x05\x06"  # the second, where there is nothing in it
+# What damage makes of a zip file, and of the table in it.
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, KeyError, ValueError, RuntimeError,
+)  # fmt: skip
 
 
 def is_archive(path: Path) -> bool:
@@ -37,7 +45,7 @@ def is_archive(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(2) == b"PK"
+        return file.read(4) in BEGINS
 
 
 def pack(corpus: Corpus, target: Path) -> int:
@@ -106,9 +114,9 @@ def unpack(name: str, file: Path) -> Path:
     try:
         content = file.read_bytes()
         archive = zipfile.ZipFile(io.BytesIO(content))
-        table = pd.read_csv(archive.open(TABLE), dtype=str, keep_default_na=False)
+        table = pd.read_csv(archive.open(TABLE), dtype=str, keep_default_na=False)[NEEDED]
         held, members = sorted(set(table["corpus"])), list(table["path"])
-    except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, *DAMAGED) as error:
         raise _refused(file, error) from None
     if held != [name]:
         raise CorpusError(file, f"holds the corpus {', '.join(held)}", f"name that one; {name!r} was asked for")
@@ -120,7 +128,7 @@ def unpack(name: str, file: Path) -> Path:
         part.mkdir(parents=True)
         archive.extractall(part, [TABLE, *members])
         part.rename(folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
+    except DAMAGED as error:
         raise _refused(file, error) from None
     except OSError as error:
         if not folder.is_dir():  # else another process has been faster
@@ -132,7 +140,7 @@ def unpack(name: str, file: Path) -> Path:
 
 
 def _refused(file: Path, why: Exception) -> CorpusError:
-    with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+    with suppress(OSError, *DAMAGED), zipfile.ZipFile(file) as archive:
         names = set(archive.namelist())
         if names & {"xl/workbook.xml", "content.xml"}:
             return CorpusError(file, "a spreadsheet, which is not read", "save it as CSV UTF-8 and give that")

@@ -9,7 +9,6 @@ on 2 s of log-mel, so an utterance is read in pieces of 2 s that know nothing of
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError
 
 import librosa
 import numpy as np
@@ -65,6 +64,9 @@ class AudioMamba(nn.Module):
 
 def load(path: Path, state: dict[str, Tensor]) -> AudioMamba:
     """The network of tensors with their names, `MARK` among them. Raises ConfigError where a shape is another."""
+    if state[MARK].dim() < 2 or not state[MARK].numel():
+        what = f"{MARK} has the shape {tuple(state[MARK].shape)}"
+        raise ConfigError(path, what, "give a checkpoint of Audio Mamba (SSAM)")
     width, blocks = len(state[MARK]), {name.split(".")[1] for name in state if name.startswith("blocks.")}
     model = AudioMamba(width, len(blocks))
     ours = {_ours(name): tensor for name, tensor in state.items() if not name.startswith(UNUSED)}
@@ -100,11 +102,13 @@ def convert(source: Path, target: Path) -> None:
         found = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(source, "no such file", "give the checkpoint that you downloaded") from None
-    except (OSError, UnpicklingError, RuntimeError, EOFError) as error:
-        raise ConfigError(source, f"not a checkpoint of tensors ({str(error)[:120]})", "download it again") from None
-    state = found.get("model", found) if isinstance(found, dict) else {}
+    except Exception as error:  # of a damaged file torch makes what it likes
+        why = f"{type(error).__name__}: {str(error)[:120]}"
+        raise ConfigError(source, f"not a checkpoint of tensors ({why})", "download it again") from None
+    named = found.get("model", found) if isinstance(found, dict) else {}
+    state = {k: v for k, v in named.items() if isinstance(v, Tensor)} if isinstance(named, dict) else {}
     if MARK not in state:
         raise ConfigError(source, f"no {MARK} among its tensors", "give a checkpoint of Audio Mamba (SSAM)")
-    state = {k: v.float().contiguous() for k, v in state.items() if isinstance(v, Tensor) and not k.startswith(UNUSED)}
+    state = {str(k): v.float().contiguous() for k, v in state.items() if not str(k).startswith(UNUSED)}
     load(source, state)
     atomic_write(target, save(state))

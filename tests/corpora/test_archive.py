@@ -109,6 +109,33 @@ def one_bit(packed: Path, target: Path) -> None:
     target.write_bytes(content)
 
 
+def of_version(packed: Path, target: Path) -> None:
+    content = packed.read_bytes()
+    at = content.rindex(b"PK\x01\x02") + 6  # of the last member, which is the table: the version that reads it
+    target.write_bytes(content[:at] + b"\x72" + content[at + 1 :])
+
+
+def compressed_by(method: int) -> Callable[[Path, Path], None]:
+    def damage(packed: Path, target: Path) -> None:
+        content = packed.read_bytes()
+        for mark, after in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
+            at = content.rindex(mark) + after
+            content = content[:at] + method.to_bytes(2, "little") + content[at + 2 :]
+        target.write_bytes(content)
+
+    return damage
+
+
+def beyond(packed: Path, target: Path) -> None:
+    content = bytearray(packed.read_bytes())
+    content[content.rindex(b"PK\x03\x04") + 29] = 255  # of the length of what stands before the table: it ends the file
+    target.write_bytes(content)
+
+
+def without_sums(name: str, content: bytes) -> bytes:
+    return content.replace(b"sha256", b"sha") if name == archive.TABLE else content
+
+
 def swapped(packed: Path, target: Path) -> None:
     with zipfile.ZipFile(packed) as old:
         other = old.read("audio/0007.flac")
@@ -124,8 +151,27 @@ def swapped(packed: Path, target: Path) -> None:
         (rewritten(lambda name, content: b"id,words\n" if name == archive.TABLE else content), "not an archive"),
         (rewritten(lambda name, content: b"\xff\xfe" if name == archive.TABLE else content), "not an archive"),
         (swapped, "other samples than were packed"),
+        (of_version, "damaged"),
+        (compressed_by(12), "damaged"),
+        (compressed_by(14), "damaged"),
+        (compressed_by(97), "damaged"),
+        (beyond, "damaged"),
+        (rewritten(without_sums), "not an archive"),
     ],
-    ids=["a bit", "no table", "no recording", "another table", "no text", "recordings swapped"],
+    ids=[
+        "a bit",
+        "no table",
+        "no recording",
+        "another table",
+        "no text",
+        "recordings swapped",
+        "version",
+        "bz2",
+        "lzma",
+        "method",
+        "beyond the end",
+        "no sums",
+    ],
 )
 def test_a_damaged_or_foreign_archive_is_refused(
     packed: Path, tmp_path: Path, damage: Callable[[Path, Path], None], says: str
@@ -189,6 +235,12 @@ def test_a_spreadsheet_and_a_zip_of_something_else_are_called_what_they_are(tmp_
             file.writestr(member, "x")
         with pytest.raises(CorpusError, match=f"a.xlsx: .*{says}.*; "):
             corpora.load("csv", tmp_path / "a.xlsx")
+
+
+def test_a_table_whose_header_begins_as_a_zip_file_does_is_a_table(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tiny.tone("anger", "ann", 0), RATE)
+    (tmp_path / "list.csv").write_text("PK,path,emotion\n1,a.wav,anger\n")
+    assert list(corpora.load("csv", tmp_path / "list.csv").table["emotion"]) == ["anger"]
 
 
 def test_what_is_kept_as_it_is_is_said_and_no_temporary_folder_is_needed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import joblib
@@ -555,6 +556,45 @@ def test_weights_of_another_network_are_refused(change: object, why: str, tmp_pa
     with pytest.raises(ConfigError, match=why):
         audio_mamba.convert(tmp_path / "ssam.pth", tmp_path / "ssam.safetensors")
     assert not (tmp_path / "ssam.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"X\1\0\0\0\xff.", b"J\0", b".", b"Nb.", b"half", b""],
+    ids=["text", "number", "stack", "build", "word", "nothing"],
+)
+def test_a_damaged_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "ssam.pth").write_bytes(content)
+    refuses_to_convert(tmp_path / "ssam.pth")
+
+
+@pytest.mark.parametrize("count", range(3))
+def test_a_checkpoint_with_a_byte_of_another_value_is_refused_or_read(count: int, tmp_path: Path) -> None:
+    torch.save({"model": theirs(4, 1)}, tmp_path / "ssam.pth", _use_new_zipfile_serialization=False)
+    content, rng = bytearray((tmp_path / "ssam.pth").read_bytes()), np.random.default_rng(count)
+    for place in rng.integers(0, 2000, 60):
+        (tmp_path / "ssam.pth").write_bytes(content[:place] + rng.bytes(1) + content[place + 1 :])
+        with contextlib.suppress(ConfigError):
+            audio_mamba.convert(tmp_path / "ssam.pth", tmp_path / "ssam.safetensors")
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"model": torch.ones(3)}, {"model": 3}, [1], {3: torch.ones(2)}, {"model": theirs() | {7: torch.ones(2)}},
+        {audio_mamba.MARK: torch.tensor(1.0)}, {audio_mamba.MARK: 3}, {audio_mamba.MARK: torch.ones(0, 1)},
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_something_else_is_refused(held: object, tmp_path: Path) -> None:
+    torch.save(held, tmp_path / "ssam.pth")
+    refuses_to_convert(tmp_path / "ssam.pth")
+
+
+def refuses_to_convert(file: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        audio_mamba.convert(file, file.with_suffix(".safetensors"))
+    assert caught.value.where == str(file) and caught.value.remedy
+    assert not file.with_suffix(".safetensors").exists()
 
 
 def test_code_hidden_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
