@@ -10,9 +10,10 @@ from scipy.spatial.distance import pdist
 from tqdm import tqdm
 
 from hmoe.base import stamp
+from hmoe.base.errors import ConfigError
 from hmoe.base.files import atomic_write, results_dir
 from hmoe.corpora import Corpus
-from hmoe.parrot.encoders import RATE, Whisper
+from hmoe.parrot.encoders import RATE, Whisper, configured
 from hmoe.train import one_thread
 
 WINDOWS = (0.0, 5.0, 10.0, 30.0)  # s at least; 0: as long as the utterance; the last is what Whisper was trained on
@@ -25,6 +26,8 @@ def bench_window(corpus: Corpus, name: str, utterances: int = 48) -> pd.DataFram
     two utterances there; `own`: the same without what all utterances move by together, which no classifier sees that
     is trained on such windows. `cost`: processor time, as a share of the last window's.
     """
+    if (kind := configured(name).model_type) != "whisper":
+        raise ConfigError(f"encoder {name!r}", f"is of the kind {kind!r}", "give one of Whisper, which has a window")
     some = range(0, len(corpus), max(1, len(corpus) // utterances))
     heard, spent = [], []  # of each window: (n, layers, D), s
     with one_thread():

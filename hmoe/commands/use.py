@@ -194,7 +194,7 @@ def pretrain_command(
     from hmoe.study import home, profiles
 
     kind, seed, *_ = *name.split("-", 2), ""
-    if not seed.isdecimal():
+    if not seed.isdecimal() or "/" in name or name.endswith(".safetensors"):  # by such names others are loaded
         remedy = "write KIND-SEED or KIND-SEED-LABEL, e.g. mamba-0 or attention-1-open"
         raise ConfigError("name of the encoder", f"got {name!r}", remedy)
     names = list(dict.fromkeys(corpus or ["synthetic"]))

@@ -35,6 +35,8 @@ def pretrain(
     """
     if kind not in BLOCKS or size not in SIZES:
         raise ConfigError("encoder", f"got {kind!r}, {size!r}", f"known: {', '.join(BLOCKS)}; {', '.join(SIZES)}")
+    if not any(map(len, heard)):
+        raise ConfigError("pre-training", "no utterance is left to hear", "leave out fewer speakers")
     mels = [log_mel(corpus.waveform(i)) for corpus in heard for i in range(len(corpus))]
     torch.manual_seed(stable_seed(seed, "pretrain"))
     encoder = PatchEncoder(kind, size)

@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from command import refused
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hmoe.base.errors import AudioError, ConfigError, CorpusError, StoreError
+from hmoe.bench.window import bench_window
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
 from hmoe.inputs.batches import Inputs
@@ -247,6 +249,12 @@ def test_a_model_that_hears_no_samples_is_refused_by_its_kind(kind: str, tmp_pat
             encoders.load(name)
 
 
+def test_the_window_of_what_has_none_is_not_measured(saved: dict[str, Path], tiny_corpus: Corpus) -> None:
+    with pytest.raises(ConfigError) as caught:
+        bench_window(tiny_corpus, str(saved["Hubert"]))
+    assert caught.value.where == f"encoder {str(saved['Hubert'])!r}"
+
+
 def test_an_extractor_of_another_rate_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
     for file in saved["Hubert"].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -309,6 +317,17 @@ def test_a_hidden_patch_is_not_seen_and_its_error_alone_counts(kind: str) -> Non
 @pytest.fixture(scope="module")
 def pretrained(tiny_corpus: Corpus) -> tuple[ssamba.PatchEncoder, list[float]]:
     return pretraining.pretrain([tiny_corpus], "mamba", epochs=6)
+
+
+def test_where_nobody_is_left_to_hear_is_refused(tiny_corpus: Corpus) -> None:
+    nobody = tiny_corpus.subset(np.zeros(len(tiny_corpus), bool))
+    with pytest.raises(ConfigError):
+        pretraining.pretrain([nobody], "mamba", epochs=1)
+
+
+@pytest.mark.parametrize("name", ["mamba-0-a/b", "mamba-0-a.safetensors", "mamba-x"])
+def test_an_encoder_is_not_made_by_a_name_that_none_is_loaded_by(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert repr(name) in refused(capsys, "pretrain", name)
 
 
 def test_pretraining_beats_guessing_and_reads_no_labels(
