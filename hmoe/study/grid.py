@@ -202,7 +202,10 @@ def bank_key(trial: Trial) -> tuple[str, str, int, int, bool, tuple[str, ...], s
     copies = config.copies if config.augment else 0
     augmenting = config.only(Augmenting).key() if copies else ""
     stride = config.frame_stride if READINGS[config.reading].sequence else 0
-    encoders = (*config.encoders, str(config.layer), config.pooling) if config.encoders else ()
+    encoders: tuple[str, ...] = ()
+    if config.encoders:  # all that `cached.build` reads of a configuration
+        heard = (config.layer, config.encoder_window, config.pooling, config.reading, bool(config.modalities))
+        encoders = (*config.encoders, *map(str, heard))
     kinds = (stride, READINGS[config.reading].prosody, encoders)
     return config.only(Features).key(), augmenting, copies, *kinds, trial.features_on
 

@@ -25,9 +25,11 @@ from hmoe.base.errors import ConfigError, StoreError, TrainingError
 from hmoe.base.files import cache_dir
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
-from hmoe.study import grid, profiles
+from hmoe.study import grid, profiles, protocols
 from hmoe.study.experiments import AUDITS, EXPERIMENTS, Experiment, Row, experiment
 from hmoe.study.store import KEY, Store
+
+ROWS = np.arange(1)
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +350,33 @@ def test_rows_that_read_the_same_features_share_a_bank(tiny_corpus: Corpus) -> N
     assert len({key(), key(hop=80), key(augment=["noise"]), key(copies=3), key(augment=[])}) == 5
     assert key(augment=[]) == key(augment=[], copies=3)  # no copies at all
     assert len({key(), key(reading="frames"), key(reading="frames", frame_stride=2)}) == 3
+
+
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *AUDITS])
+def test_rows_that_share_a_bank_hear_the_same_of_their_encoders(name: str) -> None:
+    heard: dict[tuple, set[tuple]] = {}
+    for row in experiment(name).rows:
+        config = row.config()
+        key = grid.bank_key(grid.Trial(name, row.name, config, row.protocol, 0, protocols.Split("0", ROWS, ROWS)))
+        what = (config.encoders, config.layer, config.encoder_window, config.pooling)
+        heard.setdefault(key, set()).add((*what, config.reading, bool(config.modalities)) if config.encoders else ())
+    assert all(len(each) == 1 for each in heard.values())
+
+
+def test_frames_of_an_encoder_alone_and_beside_ours_are_two_banks_of_one_run(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    read = {**tiny.SMALL, "reading": "frames", "encoders": ("resemblyzer",), "augment": (), "epochs": 1}
+    rows = (Row("alone", {**read, "modalities": ()}), Row("and ours", {**read, "modalities": ("mfcc",)}))
+    both = Experiment("both", "", rows)
+    wanted = grid.trials([both], tiny_corpus, profiles.PROFILES["full"], seeds=[0], folds=["0"])
+    store = Store("tiny", tmp_path)
+    assert grid.run(wanted, tiny_corpus, store, workers=1, progress=False) == 2
+    recorded = store.read("both").set_index("row")["features"]
+    for trial in wanted:
+        bank = grid.open_bank(tiny_corpus, trial.config, workers=1, progress=False)
+        assert recorded[trial.row] == bank.digest(trial.config)
+    assert recorded.nunique() == 2
 
 
 def test_a_profile_takes_the_first_sentences_of_each_speaker_and_emotion(tmp_path: Path) -> None:
