@@ -52,7 +52,7 @@ def train_command(
     from hmoe.base.seeds import stable_seed
     from hmoe.inputs.batches import Inputs
     from hmoe.readings import READINGS
-    from hmoe.study import grid, profiles, protocols
+    from hmoe.study import grid, home, profiles, protocols
     from hmoe.study.experiments import ENCODED, Row
     from hmoe.train import fit
     from hmoe.use.pretrained import Pretrained, facts, probe, vacant
@@ -82,13 +82,15 @@ def train_command(
         for each in (chosen, *others)
     ]
     about = facts(data, config, records)
-    inputs = Inputs.of(grid.open_bank(data, config), config, device)
+    bank = grid.open_bank(data, config)
+    inputs = Inputs.of(bank, config, device)
     typer.echo(f"hmoe: {len(data)} of {len(whole)} utterances, at most {config.epochs} epochs", err=True)
     inputs = inputs if device == "cpu" else inputs.hold()
     rows, held_out = np.arange(len(data)), None
     if config.selection == "nested":
         rows, held_out = protocols.validation(rows, data.labels, config.validation_fraction, seed)
-    started = stable_seed(config.key(), seed, device, profiles.source_digest(), *data.table["sha256"])
+    heard = home.digest(data), bank.digest(config)  # labels and, of an encoder, its very weights
+    started = stable_seed(config.key(), seed, device, profiles.source_digest(), *heard)
     checkpoint = output.with_name(f".{output.name}.{started:x}.tmp")
     model, run = fit(
         lambda: Pretrained(config, list(data.emotions), about), inputs, data.labels, rows, held_out, config, seed,

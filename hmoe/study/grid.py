@@ -6,6 +6,7 @@ when it ends, so a grid that is killed loses the trials in flight and no more.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -32,7 +33,7 @@ from hmoe.inputs.bank import Bank
 from hmoe.parrot import cached
 from hmoe.parrot.cached import Embeddings
 from hmoe.readings import READINGS
-from hmoe.study import robustness
+from hmoe.study import home, robustness
 from hmoe.study.experiments import Experiment
 from hmoe.study.profiles import Profile, source_digest
 from hmoe.study.protocols import PROTOCOLS, tested
@@ -233,7 +234,7 @@ def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> st
     """Runs a task, and records it. Returns what to tell of it, or why it failed."""
     group = sorted(group, key=lambda trial: trial.config.selection != "test")  # whose training has both epochs
     first = group[0]
-    saved = None if first.dealt_by.conditions else checkpoint(first, corpus, store)
+    saved = None if first.dealt_by.conditions else checkpoint(first, corpus, bank, store)
     try:
         if saved is None:
             outcomes = robustness.outcomes(group, corpus, bank, store)
@@ -316,7 +317,12 @@ def _itself(shared: Any) -> Any:
     return shared
 
 
-def checkpoint(trial: Trial, corpus: Corpus, store: Store) -> Path:
-    """Where a trial keeps what it has trained so far: named by all that decides it, the code included."""
-    identity = (banks.content(corpus), *_computation(trial), trial.device, source_digest(), store.root.resolve())
+def checkpoint(trial: Trial, corpus: Corpus, bank: Bank | Embeddings, store: Store) -> Path:
+    """Where a trial keeps what it has trained so far: named by all that decides it, the code included.
+
+    Labels and the split count: weights that have seen what is tested now must not be taken up.
+    """
+    dealt = hashlib.sha256(trial.split.train.tobytes() + b"/" + trial.split.test.tobytes()).hexdigest()
+    given = (banks.content(corpus), home.digest(corpus), dealt, bank.digest(trial.config))
+    identity = (*given, *_computation(trial), trial.device, source_digest(), store.root.resolve())
     return cache_dir() / "running" / f"{stable_seed(*identity):016x}.safetensors"

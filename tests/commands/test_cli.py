@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import tiny
@@ -25,9 +26,11 @@ import yaml
 from command import call, refused
 
 from hmoe import __main__ as cli
+from hmoe import train
 from hmoe.base.errors import ConfigError
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
+from hmoe.parrot.cached import Embeddings
 from hmoe.study import grid
 from hmoe.study.experiments import experiment
 from hmoe.study.profiles import PROFILES, store_for
@@ -609,6 +612,28 @@ def test_a_profile_asks_of_frames_what_it_asks_in_trials(
     refused(capsys, *command, *given)
     refused(capsys, *command, *given, "--set", "epochs=9")
     assert [(config.frame_stride, config.epochs, config.lr) for config in asked] == [(8, 4, 1e-3), (8, 9, 1e-3)]
+
+
+def test_train_does_not_go_on_with_weights_of_other_labels(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, listing: Path
+) -> None:
+    checkpoints = []
+
+    def no_more(*given: object, **_: object) -> None:
+        checkpoints.append(given[-1])
+        raise ConfigError("test", "has seen enough")
+
+    monkeypatch.setattr(grid, "open_bank", lambda *_: Embeddings([], np.zeros((1, 1))))
+    monkeypatch.setattr(train, "fit", no_more)
+    monkeypatch.chdir(listing.parent)
+    command = ("train", "my-model", "-c", "csv", "-r", listing, *SMALL)
+    for _ in range(2):
+        call(capsys, *command)
+    corrected = pd.read_csv(listing)
+    corrected["emotion"] = np.roll(corrected["emotion"], 1)
+    corrected.to_csv(listing, index=False)
+    call(capsys, *command)
+    assert checkpoints[0] == checkpoints[1] != checkpoints[2]
 
 
 def test_train_makes_a_model_that_predict_takes(

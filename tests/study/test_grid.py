@@ -25,6 +25,7 @@ from hmoe.base.errors import ConfigError, StoreError, TrainingError
 from hmoe.base.files import cache_dir
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
+from hmoe.parrot.cached import Embeddings
 from hmoe.study import grid, profiles, protocols
 from hmoe.study.experiments import AUDITS, EXPERIMENTS, Experiment, Row, experiment
 from hmoe.study.store import KEY, Store
@@ -164,6 +165,22 @@ def test_a_trial_cut_off_in_its_middle_is_taken_up_there(tiny_corpus: Corpus, tm
     start(tiny_corpus, tmp_path, 1, **LONGER).communicate()
     assert not saved.exists()
     assert tiny.same(tiny.records(tmp_path), tiny.records(long))
+
+
+def test_weights_are_not_taken_up_for_other_labels_another_split_or_other_features(tiny_corpus: Corpus) -> None:
+    first, other = tiny.wanted(tiny_corpus)[:2]
+    one, another = (Embeddings([], np.full((1, 1), value)) for value in (0.0, 1.0))
+    store, emotions = Store("tiny"), np.roll(tiny_corpus.table["emotion"], 1)
+    relabelled = replace(tiny_corpus, table=tiny_corpus.table.assign(emotion=emotions))
+    dealt_anew = replace(first, split=replace(other.split, fold=first.split.fold))
+    paths = [
+        grid.checkpoint(first, tiny_corpus, one, store),
+        grid.checkpoint(first, relabelled, one, store),
+        grid.checkpoint(dealt_anew, tiny_corpus, one, store),
+        grid.checkpoint(first, tiny_corpus, another, store),
+    ]
+    assert len(set(paths)) == 4
+    assert grid.checkpoint(replace(first), tiny_corpus, one, store) == paths[0]
 
 
 def test_results_that_cannot_be_written_are_said_before_any_work(tiny_corpus: Corpus, tmp_path: Path) -> None:
