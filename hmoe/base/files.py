@@ -12,6 +12,7 @@ from hmoe.base.errors import StoreError
 PACKAGE = Path(__file__).parent.parent  # hmoe/
 PROJECT = PACKAGE.parent  # the checkout, where the package was installed from one
 DATA = PACKAGE / "data"  # what comes with the package: manifests, sentences
+NO_PATHS = ("HMOE_CORPUS", "HMOE_COMMIT")  # variables of ours that hold a name; all others hold a path
 
 
 def located(variable: str) -> Path | None:
@@ -28,8 +29,8 @@ def located(variable: str) -> Path | None:
 
 
 def settle() -> None:
-    """`located` for every variable of ours, at the start of a command."""
-    for variable in [name for name in os.environ if name.startswith("HMOE_")]:
+    """`located` for every variable of ours that holds a path, at the start of a command."""
+    for variable in [name for name in os.environ if name.startswith("HMOE_") and name not in NO_PATHS]:
         located(variable)
 
 

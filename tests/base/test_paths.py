@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ import tiny
 import torch
 from packaging.requirements import Requirement
 
+from hmoe.base import stamp
 from hmoe.base.errors import ConfigError, StoreError
 from hmoe.base.extras import EXTRAS, missing
 from hmoe.base.files import PROJECT, atomic_write, cache_dir, located, results_dir, settle
@@ -78,6 +80,15 @@ def test_a_relative_path_of_the_environment_means_one_folder_wherever_the_proces
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert (cache_dir(), results_dir()) == (tmp_path / "cache", tmp_path / "home" / "results")
     assert located("HMOE_FOLDER") == tmp_path / "mine"
+
+
+def test_a_variable_that_holds_a_name_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HMOE_CORPUS", "synthetic")
+    monkeypatch.setenv("HMOE_COMMIT", "abc")
+    settle()
+    assert os.environ["HMOE_CORPUS"] == "synthetic"
+    monkeypatch.setattr(stamp, "PACKAGE", tmp_path)  # no git checkout
+    assert stamp.commit.__wrapped__() == "abc"
 
 
 def test_without_a_home_the_line_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
