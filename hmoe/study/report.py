@@ -359,11 +359,14 @@ def _read(root: Path, folder: str, files: tuple[tuple[str, int], ...]) -> tuple[
 
 def _ids(store: Store) -> Callable[[str, str, str], list[str]]:
     kept = store.utterances()
+    utterances = set(kept.index)
 
     def ids(protocol: str, seed: str, fold: str) -> list[str]:
-        """Who the letters of a prediction stand for; [] where the store does not say."""
+        """The utterances that the letters of a prediction, or of a copy, stand for; [] where the store does not say."""
         dealt = protocol if f"{protocol}.{seed}" in kept.columns else PROTOCOLS[protocol].training
-        return store.tested(dealt, seed, fold) if f"{dealt}.{seed}" in kept.columns else []
+        names = store.tested(dealt, seed, fold) if f"{dealt}.{seed}" in kept.columns else []
+        # An id may have a "~" of its own: only what is no utterance is a copy of one.
+        return [name if name in utterances else name.rpartition("~")[0] for name in names]
 
     return ids
 
@@ -382,7 +385,7 @@ def _values(
             known = ids(one.protocol, one.seed, one.fold)
             if len(known) != len(one.actual):  # of other utterances than the store knows of: paired by their places
                 known = [f"{one.fold}/{k}" for k in range(len(one.actual))]
-            names += [name.partition("~")[0] for name in known]
+            names += known
         y, y_hat = (np.array(list("".join(folds[side]))) for side in ("actual", "predicted"))
         tested[seed] = pd.Index(names, name="id"), y, y_hat
 

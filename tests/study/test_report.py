@@ -90,6 +90,18 @@ def test_a_row_of_one_seed_takes_the_scatter_of_rows_that_have_three(store: Stor
     assert unknown.accuracy.mean == found.accuracy.mean
 
 
+@pytest.mark.parametrize("copies", [0, 1])
+def test_utterances_whose_ids_hold_a_tilde_are_not_taken_for_copies_of_one(tmp_path: Path, copies: int) -> None:
+    store, protocol = Store("d", tmp_path), "augment-then-split-5" if copies else "stratified-5"
+    row, n = Row("once", {"d_state": 2}, protocol=protocol), 5 * N // (copies + 1)
+    write(store, row, ACCURACIES["full"])
+    dealt = ["/".join([str(k % 5)] * (copies + 1)) for k in range(n)]
+    ids = pd.Index([f"anger~{k}" for k in range(n)], name="id")
+    store.introduce(pd.DataFrame({f"{protocol}.0": dealt}, index=ids))
+    (found,) = report.rows(store, Experiment("table", "", (row,)))
+    assert set(found.values["accuracy"].index) == set(ids)
+
+
 def test_two_folds_have_no_interval(store: Store) -> None:
     pair = Row("pair", {"d_state": 2}, {"accuracy": 80.0})
     write(store, pair, [80, 82])
