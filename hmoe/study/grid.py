@@ -21,7 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from hmoe import experts
-from hmoe.base.errors import ConfigError, StoreError, TrainingError
+from hmoe.base.errors import ConfigError, HmoeError, StoreError, TrainingError
 from hmoe.base.extras import need
 from hmoe.base.files import cache_dir
 from hmoe.base.seeds import stable_seed
@@ -33,7 +33,7 @@ from hmoe.inputs.bank import Bank
 from hmoe.parrot import cached
 from hmoe.parrot.cached import Embeddings
 from hmoe.readings import READINGS
-from hmoe.study import home, robustness
+from hmoe.study import home, robustness, routing
 from hmoe.study.experiments import Experiment
 from hmoe.study.profiles import Profile, source_digest
 from hmoe.study.protocols import PROTOCOLS, tested
@@ -81,6 +81,8 @@ def trials(
                     raise ConfigError("--set protocol", f"got {name!r}", f"leave it out: {row.name!r} is disturbed")
                 config = profile.config(row, **overrides)
                 experts.check(config)
+                if row.weights:
+                    routing.check(config)
                 splits = known[name].splits(corpus, seed)[: profile.folds]
                 if unknown := set(folds or ()) - (dealt := {split.fold: None for split in splits}).keys():
                     raise ConfigError(f"row {row.name!r}", f"no fold {min(unknown)!r}", f"folds: {', '.join(dealt)}")
@@ -240,7 +242,9 @@ def _compute(group: list[Trial], corpus: Corpus, bank: Bank, store: Store) -> st
             outcomes = robustness.outcomes(group, corpus, bank, store)
         else:
             outcomes = run_trials(group, corpus, bank, saved)
-    except TrainingError as error:
+    except StoreError:  # nor could others be recorded
+        raise
+    except HmoeError as error:
         return TrainingError(f"{_where(first)}, {error.where}", error.what, error.remedy)
     for trial, outcome in zip(group, outcomes, strict=True):
         record(trial, outcome, store)

@@ -42,13 +42,22 @@ def routing(model: HMoESiMBA, inputs: Inputs, rows: np.ndarray) -> Tensor:
     return predict(Routed(model, part="g"), inputs, rows)
 
 
+def check(config: Config) -> None:
+    """Raise ConfigError unless a model of this configuration can be put under each of `WEIGHTS`."""
+    if config.model != "hmoe-simba":
+        raise ConfigError(
+            "config field 'model'", f"got {config.model!r}, which has no router", "leave it at hmoe-simba"
+        )
+    if missing := set(WEIGHTS[3:]) - {f"{name} alone" for name in config.experts}:
+        raise ConfigError("config field 'experts'", f"no {min(missing)!r}", "the experiment needs all experts")
+
+
 def forced(model: HMoESiMBA, inputs: Inputs, train: np.ndarray) -> dict[str, Routed]:
     """The trained model under each of `WEIGHTS`; `train` are the rows whose mean weights are the constant."""
+    check(model.config)
     K = len(model.experts)
     constants = [None, routing(model, inputs, train).mean(dim=0), torch.full((K,), 1 / K), *torch.eye(K)]
     names = [*WEIGHTS[:3], *(f"{name} alone" for name in model.experts)]
-    if missing := set(WEIGHTS) - set(names):
-        raise ConfigError("config field 'experts'", f"no {sorted(missing)[0]!r}", "the experiment needs all experts")
     versions = zip(names, constants, strict=True)
     return {name: Routed(model, g if g is None else g.to(inputs.device)) for name, g in versions}
 

@@ -229,6 +229,21 @@ def test_a_trial_that_fails_is_named_and_stops_no_other(tiny_corpus: Corpus, tmp
     assert len(store.read("bad")) == 0
 
 
+def test_a_fold_without_enough_of_a_class_to_choose_an_epoch_by_stops_no_other(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    nested = Experiment("nested", "", (Row("nested", {**tiny.SMALL, "selection": "nested"}),))
+    wanted = grid.trials([nested, tiny.TWIN], tiny_corpus, profiles.PROFILES["full"], seeds=[0], folds=["0"])
+    labels, train = tiny_corpus.labels, wanted[0].split.train
+    of_first = train[labels[train] == labels[train[0]]]
+    poor = replace(wanted[0].split, train=np.setdiff1d(train, of_first[1:]))
+    store = Store("tiny", tmp_path)
+    with pytest.raises(TrainingError) as failed:
+        grid.run([replace(wanted[0], split=poor), wanted[1]], tiny_corpus, store, workers=1, progress=False)
+    assert "nested, row 'nested'" in failed.value.where
+    assert (len(store.read("nested")), len(store.read("twin"))) == (0, 1)
+
+
 def test_a_trial_that_kills_every_dask_worker_is_given_up_and_stops_no_other(
     tiny_corpus: Corpus, tmp_path: Path, uncut: Path
 ) -> None:

@@ -56,6 +56,15 @@ def test_the_experts_must_all_be_there(inputs: Inputs) -> None:
         routing.forced(HMoESiMBA(CONFIG.replace(experts=("lstm", "cnn")), 3).eval(), inputs, np.arange(20))
 
 
+@pytest.mark.parametrize("wrong", [{"model": "lstm"}, {"experts": ("lstm", "cnn")}])
+def test_a_model_without_these_experts_is_refused_before_it_is_trained(
+    tiny_corpus: Corpus, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        grid.trials([ROUTER], tiny_corpus, profiles.PROFILES["full"], seeds=[0], selection="last", **wrong)
+    assert refused.value.where == f"config field {min(wrong)!r}"
+
+
 def test_entropy_and_explained_shares_at_their_borders() -> None:
     g = pd.DataFrame({"a": [1 / 3, 1.0, 0.5], "b": [1 / 3, 0.0, 0.5], "c": [1 / 3, 0.0, 0.0]})
     assert routing.entropy(g).to_numpy() == pytest.approx([1, 0, np.log(2) / np.log(3)])
