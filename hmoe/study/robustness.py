@@ -154,7 +154,8 @@ class Disturbed(Corpus):
 
     @property
     def makers(self) -> tuple[object, ...]:
-        return Disturbed.waveform, self.condition, self.change
+        talkers = tuple(self.table["speaker"]) if getattr(self.change, "func", None) is babble else ()
+        return Disturbed.waveform, self.condition, self.change, talkers
 
     def waveform(self, i: int) -> np.ndarray:
         utterance, clean = self.table.iloc[i], super().waveform

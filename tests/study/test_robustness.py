@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import tiny
 
 from hmoe.base.errors import CorpusError
 from hmoe.corpora import Corpus
+from hmoe.inputs import bank
 from hmoe.study import grid, profiles, robustness
 from hmoe.study.experiments import CONDITIONS, ROBUSTNESS, Experiment, Row
 from hmoe.study.protocols import DISTURBED
@@ -108,6 +110,17 @@ def test_babble_is_of_other_speakers_and_the_same_whenever_asked(tiny_corpus: Co
         voice = np.resize(tiny_corpus.waveform(i), len(noise))
         match = np.fft.irfft(np.fft.rfft(noise) * np.fft.rfft(voice).conj())
         assert np.abs(match).max() < 0.8 * np.linalg.norm(noise) * np.linalg.norm(voice)
+
+
+def test_features_of_babble_are_kept_for_these_speakers_and_others_whoever_speaks(tiny_corpus: Corpus) -> None:
+    speakers = np.roll(tiny_corpus.table["speaker"], 1)
+    corrected = replace(tiny_corpus, table=tiny_corpus.table.assign(speaker=speakers))
+    keys = {
+        name: [bank.content(Disturbed.of(corpus, name)) for corpus in (tiny_corpus, corrected)]
+        for name in ("babble 0 dB", "white 0 dB")
+    }
+    assert keys["babble 0 dB"][0] != keys["babble 0 dB"][1]
+    assert keys["white 0 dB"][0] == keys["white 0 dB"][1]
 
 
 def test_babble_of_nobody_else_is_one_line(tiny_corpus: Corpus) -> None:
