@@ -53,8 +53,18 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be run, and how long it may take; run nothing.")
 ]
 FormatName = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+
+
+def drawable(path: Path | None) -> Path | None:
+    """A file that a figure can be written to, told before hours of work; ConfigError for a kind that is not known."""
+    if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigError("--figure", f"got {str(path)!r}", "name a file that ends in .png, .svg or .pdf")
+    return path
+
+
 Figure = Annotated[
-    Path | None, typer.Option("--figure", metavar="FILE", help="Draw it too: a .png, .svg or .pdf file.")
+    Path | None,
+    typer.Option("--figure", metavar="FILE", help="Draw it too: a .png, .svg or .pdf file.", callback=drawable),
 ]
 
 
@@ -102,14 +112,11 @@ def numbers(seeds: str) -> list[int]:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a `matplotlib` figure, whole or not at all. ConfigError for a kind of file that is not known."""
+    """Write a `matplotlib` figure to a `drawable` file, whole or not at all."""
     import io
 
     from hmoe.base.files import atomic_write
 
-    kind = path.suffix.lstrip(".").lower()
-    if kind not in ("png", "svg", "pdf"):
-        raise ConfigError("--figure", f"got {str(path)!r}", "name a file that ends in .png, .svg or .pdf")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150)
+    figure.savefig(buffer, format=path.suffix.lstrip(".").lower(), dpi=150)
     atomic_write(path, buffer.getvalue())

@@ -292,7 +292,7 @@ def protocols_command(
     full = profiles.PROFILES["full"]
     data = profiles.load(corpus, root, full)
     records = profiles.store_for(data, full, device, name, results)
-    steps, refused = ladder.permitted(data)
+    steps, refused = ladder.permitted(data, wanted_seeds)
     models = [(ladder.SVM, {}), *((one, changed) for one in wanted_rows if one != ladder.SVM)]
     wanted = [
         trial

@@ -64,12 +64,13 @@ LEAKS = (
 """The test that gives something away, the one that is like it and does not, and what that is."""
 
 
-def permitted(corpus: Corpus) -> tuple[list[Step], dict[str, str]]:
-    """The steps that a corpus permits; and of the others, by title, why not."""
+def permitted(corpus: Corpus, seeds: Sequence[int]) -> tuple[list[Step], dict[str, str]]:
+    """The steps that a corpus permits with each of the seeds; and of the others, by title, why not."""
     steps, refused = [], {}
     for step in STEPS:
         try:
-            PROTOCOLS[step.protocol].splits(corpus, 0)
+            for seed in seeds:
+                PROTOCOLS[step.protocol].splits(corpus, seed)
             if step in (SENTENCES, BOTH) and corpus.table["sentence"].nunique() == len(corpus):
                 raise ProtocolError(step.title, "every recording counts as a sentence of its own", "say what is spoken")
             steps.append(step)

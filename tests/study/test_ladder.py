@@ -6,21 +6,43 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import call
 
 from hmoe.base.errors import ConfigError
 from hmoe.corpora import Corpus
-from hmoe.study import ladder
+from hmoe.study import grid, ladder
 
 
 def test_a_corpus_permits_what_its_speakers_and_sentences_allow(tiny_corpus: Corpus) -> None:
-    steps, refused = ladder.permitted(tiny_corpus)
+    steps, refused = ladder.permitted(tiny_corpus, [0])
     assert steps == list(ladder.STEPS) and not refused
     alone = replace(tiny_corpus, table=tiny_corpus.table.assign(speaker="unknown", sentence=tiny_corpus.table["id"]))
-    steps, refused = ladder.permitted(alone)
+    steps, refused = ladder.permitted(alone, [0])
     assert steps == [ladder.BEFORE, ladder.AFTER, ladder.BEST, ladder.STRATIFIED]
     assert set(refused) == {ladder.SENTENCES.title, ladder.SPEAKER.title, ladder.BOTH.title}
+
+
+def test_a_step_that_one_of_the_seeds_does_not_permit_is_none(tiny_corpus: Corpus) -> None:
+    words = np.array(sorted("abcdefghij"))
+    np.random.default_rng(0).shuffle(words)  # as sentences are dealt with seed 0: bob says one of each fold
+    said = {"ann": np.resize(words, 15), "bob": np.resize(words[:5], 15)}
+    table = tiny_corpus.table.assign(sentence="")
+    for speaker, sentences in said.items():
+        table.loc[table["speaker"] == speaker, "sentence"] = sentences
+    uneven = replace(tiny_corpus, table=table)
+    assert ladder.BOTH in ladder.permitted(uneven, [0])[0]
+    steps, refused = ladder.permitted(uneven, [0, 2])
+    assert ladder.BOTH not in steps and ladder.BOTH.title in refused
+
+
+def test_a_figure_of_an_unknown_kind_is_refused_before_any_training(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(grid, "run", lambda *_: pytest.fail("has trained"))
+    assert call(capsys, "protocols", "--results", tmp_path, "--figure", tmp_path / "ladder.jpg")[0] == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_steps_differ_in_what_they_give_away_alone() -> None:
