@@ -45,7 +45,7 @@ class Plan:
     recorded: int
     trainings: int
     copies: int  # of the features of the corpus, clean ones included, that are to be computed
-    seconds: float | None  # of the clock, for all that is missing; None: nothing says
+    seconds: float  # of the clock, for all that is missing but embeddings
     how: str  # what the estimate is made from
     workers: int
 
@@ -63,8 +63,8 @@ class Plan:
             left = f"{self.trainings} training{'s' * (self.trainings != 1)} to run"
             if self.copies:
                 left += f", features of {self.copies} cop{'ies' if self.copies != 1 else 'y'} to compute"
-            spent = "of unknown length" if self.seconds is None else f"about {spoken(self.seconds)}"
-            parts.append(f"{left}: {spent} in {self.workers} process{'es' * (self.workers != 1)} ({self.how})")
+            left += f": about {spoken(self.seconds)} in {self.workers} process{'es' * (self.workers != 1)} ({self.how})"
+            parts.append(left)
         else:
             parts.append("nothing to run")
         return "; ".join(parts)
@@ -93,10 +93,9 @@ def plan(wanted: list[Trial], corpus: Corpus, whole: int, store: Store, workers:
         seconds, source = _training(group[0], corpus, timed)
         spent, sources = spent + seconds, sources | {source}
     copies, hearing = _features(missing, corpus)
-    unknown = bool(np.isnan(spent))
     return Plan(
         len(corpus), whole, _folds(wanted, corpus), len(wanted), len(wanted) - len(missing), len(groups), copies,
-        None if unknown else (spent + hearing) / processes, " and ".join(sorted(sources)), processes,
+        (spent + hearing) / processes, " and ".join(sorted(sources)), processes,
     )  # fmt: skip
 
 
@@ -121,7 +120,7 @@ def _recorded(store: Store) -> pd.DataFrame:
 
 def _training(trial: Trial, corpus: Corpus, timed: pd.DataFrame) -> tuple[float, str]:
     """Seconds of one process, and from what: records of the configuration, of this machine rather than of others; else
-    a probe. NaN where neither can be."""
+    a probe."""
     config, n = trial.config, len(trial.split.train)
     network = is_network(config)
     power = 1.0 if network else 2.0  # how time grows with utterances
@@ -130,8 +129,6 @@ def _training(trial: Trial, corpus: Corpus, timed: pd.DataFrame) -> tuple[float,
         same = here
     if len(same):
         return float((same["seconds"] * (n / same["n_train"].astype(float)) ** power).median()), "from records"
-    if READINGS[config.reading].width(1) == 0:
-        return float("nan"), "no record of this configuration"
     return _probed(config, trial.device, n, corpus, network), "from a probe"
 
 
@@ -200,13 +197,14 @@ class MadeUp:
 
 def _features(missing: Iterable[Trial], corpus: Corpus) -> tuple[int, float]:
     """Copies of the corpus that are not in the cache, and seconds of one process for them, from a probe of a few."""
-    needed = {grid.bank_key(trial): trial for trial in missing if READINGS[trial.config.reading].width(1)}
+    needed = {grid.bank_key(trial): trial for trial in missing if _reads_ours(trial.config)}
     absent: set[tuple[str, int]] = set()
     slowest = next(iter(needed.values()), None)
     for trial in needed.values():
         config = trial.config
         reading = READINGS[config.reading]
-        bank = banks.locate(corpus, config, config.copies if config.augment else 0, trial.features_on)
+        copies = config.copies if config.augment and not config.encoders else 0
+        bank = banks.locate(corpus, config, copies, trial.features_on)
         kinds = ["statistics"] + [f"frames-{config.frame_stride}"] * reading.sequence + ["prosody"] * reading.prosody
         for copy in range(bank.copies + 1):
             if not all(banks.intact(bank.path(kind, copy)) for kind in kinds):
@@ -216,14 +214,23 @@ def _features(missing: Iterable[Trial], corpus: Corpus) -> tuple[int, float]:
         return 0, 0.0
     config = slowest.config
     few = range(0, len(corpus), max(1, len(corpus) // FEATURES_PROBED))
+    augmenting = config.only(Augmenting).replace(**_augmenting(config))  # by itself: beside an encoder it may not be
 
     def hear() -> None:
         for i in few:
-            drawn = augment.draw(corpus.table["id"].iloc[i], 1, config.replace(**_augmenting(config)))
+            drawn = augment.draw(corpus.table["id"].iloc[i], 1, augmenting)
             banks.heard(augment.apply(corpus.waveform(i), drawn, banks.CORPUS_RATE), config)
 
     hear()
     return len(absent), _clock(hear) / len(few) * len(corpus) * len(absent)
+
+
+def _reads_ours(config: Config) -> bool:
+    """Whether features of ours are read; not where those of encoders alone are."""
+    blocks = READINGS[config.reading].blocks
+    if not config.encoders:
+        return True
+    return bool(config.modalities) if "frames" in blocks else "statistics" in blocks or cached.HMOE in config.encoders
 
 
 def _augmenting(config: Config) -> dict[str, object]:

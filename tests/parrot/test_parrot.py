@@ -437,6 +437,23 @@ def test_a_plan_is_probed_with_batches_of_the_width_that_a_training_reads(readin
     assert made_up.shape == real.shape
 
 
+def test_a_plan_has_no_features_of_ours_where_encoders_alone_are_read(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HMOE_CACHE", str(tmp_path / "cache"))  # empty
+    monkeypatch.setattr(plan, "_training", lambda *_: (1.0, "a test"))
+    frames = {**ROW, "reading": "frames", "model": "hmoe-simba", "encoders": ("resemblyzer",), "augment": ()}
+    copies = {}
+    for name, changes in {
+        "alone": {**ROW, "encoders": ("resemblyzer",)}, "and HMoE-SiMBA": {**ROW, "encoders": ("hmoe-simba",)},
+        "frames": {**frames, "modalities": ()}, "frames and ours": frames,
+    }.items():  # fmt: skip
+        rows = Experiment("e", "", (Row(name, changes),))
+        wanted = grid.trials([rows], tiny_corpus, profiles.PROFILES["full"], seeds=[0], folds=["0"])
+        copies[name] = plan.plan(wanted, tiny_corpus, len(tiny_corpus), Store("tiny", tmp_path), 1).copies
+    assert copies == {"alone": 0, "and HMoE-SiMBA": 1, "frames": 0, "frames and ours": 1}
+
+
 def test_trials_of_parrot_are_recorded_like_all_others(tiny_corpus: Corpus, tmp_path: Path) -> None:
     short = {**ROW, "encoders": ("openwakeword", "hmoe-simba"), "epochs": 2, "filters": 2, "d_state": 4}
     rows = (Row("pair", short), Row("alone", {**short, "encoders": ("openwakeword",)}))
