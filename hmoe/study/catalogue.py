@@ -9,7 +9,7 @@ from hmoe import corpora
 from hmoe.config import Config
 from hmoe.experts import EXPERTS
 from hmoe.parrot import encoders
-from hmoe.peers import MODELS
+from hmoe.peers import MODELS, NETWORKS
 from hmoe.study import home
 from hmoe.study.experiments import AUDITS, EXPERIMENTS
 from hmoe.study.protocols import PROTOCOLS
@@ -31,7 +31,7 @@ def rows() -> dict[str, str]:
 
 def models() -> dict[str, str]:
     """For `--set model=`; "network" where it is trained in epochs."""
-    return {name: "network" if isinstance(make, type) else "scikit-learn" for name, make in MODELS.items()}
+    return {name: "network" if name in NETWORKS else "scikit-learn" for name in MODELS}
 
 
 def own_encoders() -> dict[str, str]:

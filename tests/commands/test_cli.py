@@ -26,7 +26,7 @@ import yaml
 from command import call, refused
 
 from hmoe import __main__ as cli
-from hmoe import train
+from hmoe import peers, train
 from hmoe.base.errors import ConfigError
 from hmoe.config import Config
 from hmoe.corpora import Corpus, audio
@@ -300,6 +300,11 @@ def test_predict_takes_each_kind_of_file_from_a_folder(
 def test_each_kind_of_thing_is_listed_by_name(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     listed = json.loads(call(capsys, "list", kind.upper(), "-f", "json")[1])
     assert list(listed) == [kind] and len(listed[kind]) > 2
+
+
+def test_what_is_trained_in_epochs_is_listed_as_a_network(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = json.loads(call(capsys, "list", "models", "-f", "json")[1])["models"]
+    assert {name for name, kind in listed.items() if kind == "network"} == set(peers.NETWORKS)
 
 
 def test_every_field_of_the_configuration_says_what_it_may_be(capsys: pytest.CaptureFixture[str]) -> None:
