@@ -11,6 +11,7 @@ is the folder `whisper-base`. `random:NAME` is NAME with random weights: what it
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import os
@@ -345,6 +346,15 @@ def digest(model: nn.Module) -> str:
     return found.hexdigest()[:12]
 
 
+def settings(prepare: Any) -> str:
+    """What follows the weights in an encoder's identity: 8 hexadecimal digits that name the settings of its feature
+    extractor which are not its class's own; "" where there are none."""
+    usual = type(prepare)().to_dict()
+    own = {name: value for name, value in prepare.to_dict().items() if usual.get(name) != value}
+    own.pop("processor_class", None)  # names what reads text too
+    return f"-{hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]}" if own else ""
+
+
 def packaged(package: str) -> Path:
     """The folder of an installed package, without importing it. ConfigError where it is not installed."""
     found = find_spec(package)
@@ -419,6 +429,7 @@ def _loaded(name: str, window: float) -> Encoder:
             return (Published if audio_mamba.published(Path(plain)) else Patches)(Path(plain), random)
         if plain.partition("-")[0] in ("mamba", "attention") and "/" not in plain:
             return _own(plain, random)
-        if configured(plain).model_type == "whisper":
-            return Whisper(plain, random, window)
-        return HuggingFace(plain, random)
+        whisper = configured(plain).model_type == "whisper"
+        encoder = Whisper(plain, random, window) if whisper else HuggingFace(plain, random)
+    encoder.identity += settings(encoder.prepare)
+    return encoder

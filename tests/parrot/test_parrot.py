@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import joblib
@@ -261,6 +262,17 @@ def test_an_extractor_of_another_rate_is_refused(saved: dict[str, Path], tmp_pat
     transformers.Wav2Vec2FeatureExtractor(sampling_rate=8_000).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="8000 Hz, expected 16000 Hz"):
         encoders.load(str(tmp_path))
+
+
+def test_settings_of_an_extractor_are_part_of_its_identity_where_they_are_not_its_classes(
+    saved: dict[str, Path], tmp_path: Path
+) -> None:
+    usual = encoders.load(str(saved["Hubert"])).identity
+    assert usual == f"{saved['Hubert'].name}-{encoders.digest(encoders.load(str(saved['Hubert'])).model)}"
+    folder = tmp_path / saved["Hubert"].name
+    shutil.copytree(saved["Hubert"], folder)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+    assert encoders.load(str(folder)).identity.startswith(f"{usual}-")
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused_and_not_made_up(saved: dict[str, Path], tmp_path: Path) -> None:
