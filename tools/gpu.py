@@ -384,7 +384,10 @@ def run(
     boxes = {name: float(stage.seconds) for name, stage in STAGES.items()}
     for given in box or []:
         name, _, seconds = given.rpartition("=")
-        boxes |= dict.fromkeys([name] if name else boxes, float(seconds))
+        try:
+            boxes |= dict.fromkeys([name] if name else boxes, float(seconds))
+        except ValueError:
+            raise ConfigError("--box", f"got {given!r}", "write SECONDS, or STAGE=SECONDS: checks=60") from None
     if unknown := [name for name in (*(names or ()), *boxes) if name not in STAGES]:
         raise ConfigError("stage", f"got {unknown[0]!r}", f"one of {', '.join(STAGES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` is reached
@@ -529,8 +532,7 @@ def keep(folder: Annotated[Path, typer.Argument(help="Where the outputs lie.")] 
         if not (path := folder / stage.output).exists():
             continue
         if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(results_dir())
+            _merge(path)
         elif path.suffix == ".jsonl":
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             slim = [{name: value for name, value in line.items() if name != "notebook"} for line in lines]
@@ -539,6 +541,30 @@ def keep(folder: Annotated[Path, typer.Argument(help="Where the outputs lie.")] 
             atomic_write(results_dir() / "bench" / path.name, path.read_bytes())
         kept.append(path.name)
     print("kept:", ", ".join(kept) or "nothing")
+
+
+def _merge(packed: Path) -> None:
+    """Records that `results/` does not have: what has been recorded there since stays."""
+    from hmoe.config import Config
+    from hmoe.study.store import CURVE, KEY, SAID, Store
+
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(packed) as archive:
+        archive.extractall(folder)
+        for found in sorted(path for path in Path(folder).iterdir() if path.name != "configs"):
+            came, home = Store(found.name, Path(folder)), Store(found.name)
+            home.introduce(came.utterances())
+            for path in sorted(found.glob("*.csv")):
+                said, curves = (
+                    {tuple(line[name] for name in KEY): line for line in table.to_dict("records")}
+                    for table in (came.predictions(path.stem), came.curves(path.stem))
+                )
+                for record in came.read(path.stem).to_dict("records"):
+                    key = tuple(record[name] for name in KEY)
+                    if key not in said:  # it was recorded while the tables were packed, one after the other
+                        continue
+                    config = json.loads((Path(folder) / "configs" / f"{record['config']}.json").read_text())
+                    curve = {name: curves[key][name] for name in CURVE} if key in curves else None
+                    home.append(record, {name: said[key][name] for name in SAID}, Config(**config), curve)
 
 
 def _made() -> Line:

@@ -23,7 +23,7 @@ from hmoe.corpora import Corpus
 from hmoe.study.experiments import TABLE_2
 from hmoe.study.grid import trials
 from hmoe.study.profiles import PROFILES
-from hmoe.study.store import Store
+from hmoe.study.store import COLUMNS, Store
 
 SMALL = Config(d_model=16, heads=2, einfft_blocks=2, d_state=4, d_selected=8, router_width=8, batch_size=4)
 
@@ -63,6 +63,33 @@ def test_a_cut_loses_only_the_rest_and_records_come_home(small_corpus: Corpus, t
     pd.testing.assert_frame_equal(pd.read_csv(home / "bench" / "paper-cuda.csv"), cost)
 
 
+def test_what_was_recorded_at_home_since_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, away, out = (tmp_path / name for name in ("results", "away", "out"))
+    for root, folds in ((home, {"a": 50.0, "b": 60.0}), (away, {"a": 70.0, "c": 80.0})):
+        for fold, accuracy in folds.items():
+            record = dict.fromkeys(COLUMNS, accuracy) | {"n_train": 9, "n_test": 3, "best_epoch": 1, "parameters": 7}
+            record |= {
+                "experiment": "table2",
+                "row": "full",
+                "reading": "pooled",
+                "protocol": "stratified-5",
+                "seed": 0,
+            }
+            record |= {"selection": "last", "fold": fold, "config": SMALL.key(), "device": "cuda", "commit": "0123456"}
+            record |= {"features": "ab12", "machine": "a card", "date": "2026-01-01"}
+            said = {"letters": "a=anger", "predicted": fold, "actual": "a"}
+            Store("casia", root, "cuda").append(record, said, SMALL, {"loss": f"{accuracy:g}"})
+    tool = runpy.run_path(str(PROJECT / "tools" / "gpu.py"))
+    out.mkdir()
+    tool["pack"](away, out / "records.zip")
+    monkeypatch.setenv("HMOE_RESULTS", str(home))
+    tool["keep"](out)
+    kept = Store("casia", home, "cuda")
+    assert dict(kept.read("table2")[["fold", "accuracy"]].to_numpy()) == {"a": 50.0, "b": 60.0, "c": 80.0}
+    assert list(kept.predictions("table2")["predicted"]) == ["a", "b", "c"]
+    assert list(kept.curves("table2")["loss"]) == ["50", "60", "80"]
+
+
 def test_features_on_the_card_are_compared_one_by_one(small_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"DEVICE": "cpu", "CORPUS": "synthetic", "ROOT": str(small_corpus.root)}
     for name, value in given.items():
@@ -91,6 +118,12 @@ def test_an_unknown_stage_is_named(small_corpus: Corpus, tmp_path: Path, given: 
     refused = rehearsal(small_corpus, tmp_path, *given)
     assert refused.wait() == 2
     assert "got 'nothing'" in refused.stderr.read()
+
+
+def test_a_box_that_is_no_number_is_named(small_corpus: Corpus, tmp_path: Path) -> None:
+    refused = rehearsal(small_corpus, tmp_path, "run", "--box", "checks=abc")
+    assert refused.wait() == 2
+    assert "'checks=abc'" in refused.stderr.read()
 
 
 def test_a_step_is_counted() -> None:
