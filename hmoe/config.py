@@ -22,7 +22,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from hmoe.base.errors import ConfigError
 from hmoe.readings import READINGS
@@ -63,7 +62,7 @@ class Section(BaseModel):
         kept = handler(value)
         given = value if isinstance(value, list | tuple) else [value]
         if cls.model_fields[info.field_name].annotation is not bool and any(isinstance(one, bool) for one in given):
-            raise PydanticCustomError("number", "a number is expected, not yes or no")
+            raise ValueError("a number is expected, not yes or no")
         return kept
 
     def changes(self) -> dict[str, Any]:

@@ -264,9 +264,9 @@ def _real_time(table: pd.DataFrame) -> Iterator[Evidence]:
     for row, total in table[["row", "total"]].itertuples(index=False) if len(table) else ():
         if row == "Transformer (frames)":  # given averages it attends to one vector
             ours = f"{total:.3g} times the length of the speech"
-            why = f"from file to label of an utterance the Transformer takes {ours}; longer speech was not timed"
+            why = f"an utterance takes the Transformer {ours}, from file to label; longer speech was not timed"
             verdict = Verdict(Word.CANNOT_TELL if total < 1 else Word.HOLDS, why)
-            yield Evidence(f"from file to label by {row}, on one core", "no number", ours, verdict=verdict)
+            yield Evidence(f"time to the label by {row}, on one core", "no number", ours, verdict=verdict)
 
 
 COSTS: dict[str, tuple[str, Callable[[pd.DataFrame], Iterator[Evidence]]]] = {
