@@ -27,7 +27,6 @@ import papermill
 import yaml
 from filelock import FileLock
 from IPython.core.inputtransformer2 import TransformerManager
-from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -36,7 +35,7 @@ from hmoe.base.errors import HmoeError
 from hmoe.base.files import DATA, PROJECT, atomic_write, results_dir
 from hmoe.base.source import Needs
 from hmoe.base.stamp import commit, machine
-from hmoe_book import exhibit, figures, pages, questions, reads, runs
+from hmoe_book import exhibit, figures, kernels, pages, questions, reads, runs
 
 BUILD = PROJECT / "_build"
 FOLDED_FROM = 11
@@ -308,14 +307,6 @@ def _digest(*parts: str | bytes) -> str:
     return total.hexdigest()[:16]
 
 
-class Manager(AsyncKernelManager):
-    """Ends a kernel without interrupting it first, of which one that has just run its last cell complains."""
-
-    async def _async_interrupt_kernel(self) -> None:
-        if not self.shutting_down:
-            await super()._async_interrupt_kernel()
-
-
 def _execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> float:
     """Run one notebook; its seconds. The result appears under its name only if every cell ran."""
     started = time.monotonic()
@@ -334,7 +325,7 @@ def _execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> float:
                 kernel_name="python3",
                 cwd=notebook.parent,
                 progress_bar=False,
-                kernel_manager_class=f"{__name__}.Manager",
+                kernel_manager_class=f"{kernels.__name__}.Manager",
                 extra_arguments=[  # to the kernel, which else warns that it listens on localhost
                     "--log-level=ERROR",
                     f"--IPKernelApp.exec_lines=__import__('hmoe_book.reads').reads.trace({traced})",
