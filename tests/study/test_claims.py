@@ -26,8 +26,9 @@ DIFFERENT = {"D_state = 64": 80.0, "D_state = 128": 84.0, "D_state = 256": 88.0,
 
 
 def put(
-    store: Store, name: str, row: str, accuracies: list[float], protocol: str = "", config: Config | None = None
-) -> None:
+    store: Store, name: str, row: str, accuracies: list[float], protocol: str = "", config: Config | None = None,
+    best_epoch: int = 1,
+) -> None:  # fmt: skip
     """Trials of a row, five folds a seed, with these accuracies; its predictions are right as often as they say."""
     chosen = experiment(name).row(row)
     config = config or chosen.config()
@@ -37,7 +38,7 @@ def put(
         record = {
             "experiment": name, "row": row, "reading": config.reading, "protocol": protocol or chosen.protocol,
             "selection": config.selection, "seed": i // 5, "fold": i % 5, "config": config.key(), "n_train": 400,
-            "n_test": 100, **dict.fromkeys([*METRICS, "uar", *EMOTION_COLUMNS], accuracy), "best_epoch": 1,
+            "n_test": 100, **dict.fromkeys([*METRICS, "uar", *EMOTION_COLUMNS], accuracy), "best_epoch": best_epoch,
             "parameters": 1, "seconds": 1.0, "device": "cpu", "commit": "-", "machine": "a machine",
             "date": f"2026-01-01T00:{i:02d}Z",
         }  # fmt: skip
@@ -257,16 +258,43 @@ def test_a_protocol_is_unbiased_if_a_stricter_one_finds_neither_less_nor_more(
     def said() -> Word | None:
         return judged(claim, Records(store))[0].word
 
-    ids = [f"{k:03}" for k in range(500)]
-    dealt = {f"{protocol}.{seed}": [str(k // 100) for k in range(500)]
-             for protocol in ("stratified-5", "sentence-5") for seed in range(3)}  # fmt: skip
-    store.introduce(pd.DataFrame({"id": ids, **dealt}).set_index("id"))
+    deal(store)
     put(store, "protocols", known, luck(80))
     assert said() == Word.CANNOT_TELL
     put(store, "protocols", strict, luck(new, 4))
     assert said() == Word.CANNOT_TELL
     put(store, "protocols", strict, luck(new, 5, seed=1))
     assert said() == word
+
+
+def deal(store: Store) -> None:
+    """500 utterances to five folds of three seeds, alike under both protocols."""
+    ids = [f"{k:03}" for k in range(500)]
+    dealt = {f"{protocol}.{seed}": [str(k // 100) for k in range(500)]
+             for protocol in ("stratified-5", "sentence-5") for seed in range(3)}  # fmt: skip
+    store.introduce(pd.DataFrame({"id": ids, **dealt}).set_index("id"))
+
+
+def test_a_protocol_is_not_judged_by_a_row_whose_loss_was_still_falling(store: Store) -> None:
+    known, strict = "HMoE-SiMBA, nested selection", "HMoE-SiMBA, new sentences"
+    last = experiment("protocols").row(strict).config().epochs
+    deal(store)
+    put(store, "protocols", known, luck(80))
+    put(store, "protocols", strict, luck(70, seed=1), best_epoch=last)
+    (line,) = judged(Claim("C", "", "", "", protocols=(("protocols", known, strict),)), Records(store))[1]
+    assert line.verdict.word is None
+    assert Records(store).row("protocols", strict).unjudged in line.verdict.why
+
+
+def test_what_chance_explains_is_said_with_both_ends(store: Store) -> None:
+    for seed, (row, mean) in enumerate({"D_state = 64": 80.0, "D_state = 128": 80.5, "D_state = 256": 79.5}.items()):
+        put(store, "figure2", row, luck(mean, spread=2, seed=seed))
+    shape = {"D_state = 128": ["D_state = 64"], "D_state = 256": ["D_state = 128"]}
+    some = report.differences(report.rows(store, FIGURE_2), FIGURE_2, shape)
+    said = re.findall(r"[−+]\d+\.\d", report.order(some).why)
+    low, high = min(each.points.low for each in some), max(each.points.high for each in some)
+    assert [float(end.replace("−", "-")) for end in said] == [round(low, 1), round(high, 1)]
+    assert low < 0 < high
 
 
 def test_rows_of_another_configuration_are_not_mixed_in(store: Store) -> None:
