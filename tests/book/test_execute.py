@@ -196,3 +196,15 @@ def test_a_chapter_that_is_not_there_is_named(project: Path) -> None:
     (project / "notebooks" / "01-a.ipynb").unlink()
     with pytest.raises(HmoeError, match=r"notebooks/01-a\.ipynb: is not there"):
         book.execute(GIVEN)
+
+
+def test_a_chapter_starts_with_the_packages_of_others_and_imports_ours_itself(project: Path) -> None:
+    """What it reads while ours are imported would else be seen by nobody."""
+    code = (
+        "import os, sys\nprint('torch' in sys.modules, 'hmoe' in sys.modules, os.getpid() == os.getsid(0), os.getcwd())"
+    )
+    write(project / "notebooks" / "01-a.ipynb", code, "import hmoe; print(hmoe.__file__)")
+    (done,) = book.execute(GIVEN)
+    *_, first, second, _ = nbformat.read(done, as_version=4).cells
+    assert first.outputs[0].text == f"True False True {project / 'notebooks'}\n"
+    assert Path(second.outputs[0].text.strip()).parent == PROJECT / "hmoe"
