@@ -231,24 +231,21 @@ def _printed(_: Records) -> dict[str, Any]:
 
 
 def _recorded(r: Records) -> dict[str, Any]:
-    """How much was trained, and which frame-level experiments are still incomplete."""
+    """How much was trained, and of the rows that are run again on frame-level input how many are recorded."""
     # A training that was tested under several conditions, or that two experiments read, is one.
     tables = [r.store.read(path.stem) for path in sorted(r.store.folder.glob("*.csv"))]
     trials = pd.concat(tables, ignore_index=True) if tables else r.store.read("")
     trained = trials["protocol"].map(lambda name: PROTOCOLS[name].training if name in PROTOCOLS else name)
     once = trials.assign(trained=trained).drop_duplicates(["config", "trained", "seed", "fold"])
-    pending = {}
+    whole, asked = 0, 0
     for name, each in (EXPERIMENTS | AUDITS).items():
         if "frames" in name:
-            asked = {row.name for row in each.rows if row.config().reading == "frames"}
-            whole = sum(row.whole for row in r.found[name] if row.name in asked)
-            if whole < len(asked):
-                pending[each.title.rstrip("?").lower()] = (whole, len(asked))
+            rows = {row.name for row in each.rows if row.config().reading == "frames"}
+            whole, asked = whole + sum(row.whole for row in r.found[name] if row.name in rows), asked + len(rows)
     return {
         "trainings": len(once),
         "utterances": len(r.store.utterances()),
-        "pending": pending,
-        "awaited": {"done": sum(n for n, _ in pending.values()), "rows": sum(n for _, n in pending.values())},
+        "again": {"whole": whole, "rows": asked},
     }
 
 

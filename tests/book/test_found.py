@@ -57,6 +57,13 @@ def test_what_is_not_recorded_is_not_mentioned(store: Store) -> None:
     assert "nan" not in page and "None" not in page
 
 
+def test_a_row_on_frames_is_counted_also_when_its_table_is_whole(store: Store) -> None:
+    before = found.facts(Records(store))["again"]
+    for row in TABLE_3.rows:
+        write(store, "table3_frames", row.name, [70, 72, 74, 76, 78])
+    assert found.facts(Records(store))["again"] == before | {"whole": before["whole"] + len(TABLE_3.rows)}
+
+
 def test_a_leak_is_worth_what_the_same_trials_without_it_lack(store: Store) -> None:
     protocols = {
         "best epoch on the test fold": 75, "last epoch": 73, "augmented before the split, clean copies": 70,
