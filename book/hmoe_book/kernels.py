@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ PACKAGES = [
     "distributed", "ipykernel.kernelapp", "librosa", "matplotlib.pyplot", "numba", "pandas", "scipy.signal",
     "scipy.stats", "seaborn", "sklearn.ensemble", "sklearn.model_selection", "sklearn.svm", "torch",
 ]  # fmt: skip
-FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+FORKS = sys.platform == "linux"  # macOS has libraries that do not survive a fork, Windows has none
 
 
 class Manager(AsyncKernelManager):
-    """Starts kernels as `Forked` where the system can, and ends them without interrupting them first.
+    """Starts kernels as `Forked` on Linux, elsewhere as Jupyter does, and ends them without interrupting them first.
 
     One that is interrupted just after its last cell complains.
     """
