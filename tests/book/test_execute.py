@@ -18,6 +18,7 @@ from hmoe.base.errors import HmoeError
 from hmoe.base.files import PROJECT
 from hmoe.study.store import COLUMNS
 from hmoe_book import build as book
+from hmoe_book import kernels
 
 GIVEN = {"corpus": "synthetic", "root": "", "profile": "fast", "device": "cpu", "seed": 3}
 
@@ -198,6 +199,7 @@ def test_a_chapter_that_is_not_there_is_named(project: Path) -> None:
         book.execute(GIVEN)
 
 
+@pytest.mark.skipif(not kernels.FORKS, reason="kernels are forked on Linux alone")
 def test_a_chapter_starts_with_the_packages_of_others_and_imports_ours_itself(project: Path) -> None:
     """What it reads while ours are imported would else be seen by nobody."""
     code = (
