@@ -9,6 +9,7 @@ import atexit
 import multiprocessing
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,16 @@ class Popen:
 
 def _kernel(arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
     os.setsid()  # a signal for the kernel and what it has started is none for its parent
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])  # ends with it
+    parent = f"--IPKernelApp.parent_handle={os.getppid()}"  # without one it prints how to connect to it
+    IPKernelApp.launch_instance([*arguments, parent])
     atexit._run_exitfuncs()  # multiprocessing leaves without them: temporary folders would stay
+
+
+def _end_with(build: multiprocessing.process.BaseProcess) -> None:
+    """The process that forks ends when the build and all kernels have: a kernel that waits for it would stay."""
+    build.join()
+    os._exit(1)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
 import nbformat
 import pytest
+from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_notebook
 
 from hmoe import corpora
@@ -158,6 +162,32 @@ def test_a_kernel_that_dies_is_one_line(project: Path) -> None:
     write(project / "notebooks" / "01-a.ipynb", "import os", "os._exit(1)")
     with pytest.raises(HmoeError, match=r"^notebooks/01-a\.ipynb: .*--jobs 1$"):
         book.execute(GIVEN)
+
+
+HOLDING = """
+import time
+from filelock import FileLock
+with FileLock("held"):
+    open("begun", "w").close()
+    time.sleep(600)
+"""
+
+
+def test_a_build_that_is_killed_leaves_no_kernel_behind(project: Path) -> None:
+    write(project / "notebooks" / "01-a.ipynb", HOLDING)
+    command = f"""if True:
+        from pathlib import Path
+        from hmoe_book import build
+        build.PROJECT, build.BUILD = Path({str(project)!r}), Path({str(project / "_build")!r})
+        build.execute({GIVEN!r})"""
+    build = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.DEVNULL)
+    while not (project / "notebooks" / "begun").exists():
+        assert build.poll() is None
+        time.sleep(0.05)
+    build.kill()
+    build.wait()
+    with FileLock(project / "notebooks" / "held", timeout=60):  # its end gives it back
+        pass
 
 
 class Telling(ThreadPoolExecutor):
