@@ -15,7 +15,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from html import escape
 from itertools import count
 from pathlib import Path
@@ -70,7 +72,7 @@ def build(
     parameters = {"corpus": corpus, "root": root, "profile": profile, "device": device, "seed": seed}
     source = BUILD / "src"
     BUILD.mkdir(exist_ok=True)
-    with FileLock(BUILD / "book.lock"):
+    with FileLock(BUILD / "book.lock"), environment():
         # Unchanged files keep their times, so that only pages with something new are written anew.
         shutil.copytree(
             PROJECT / "book", source / "book", dirs_exist_ok=True, ignore=shutil.ignore_patterns("hmoe_book")
@@ -234,11 +236,7 @@ def execute(parameters: dict[str, Any], jobs: int = 2) -> list[Path]:
     given = {**parameters, "files": corpora.state(parameters["corpus"], parameters["root"])}
     done = {path: BUILD / "executed" / f"{path.stem}.{fingerprint(path, given)}.ipynb" for path in chapters}
     due = [path for path in chapters if not current(done[path])]
-    # The kernel of this environment, whatever else is installed for this user.
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    # Notebooks run side by side, one thread each; a page shows results, not progress.
-    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONWARNINGS": QUIET}
-    with ThreadPoolExecutor(jobs) as pool:
+    with environment(), ThreadPoolExecutor(jobs) as pool:
         runs = {pool.submit(_execute, path, done[path], parameters): path for path in due}
         try:
             for count, run in enumerate(as_completed(runs), 1):
@@ -247,6 +245,27 @@ def execute(parameters: dict[str, Any], jobs: int = 2) -> list[Path]:
             pool.shutdown(cancel_futures=True)
             raise
     return list(done.values())
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """What kernels and programs of the build find in their environment; this process has its own back afterwards."""
+    given = {
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, whatever else is installed for this user
+        "OMP_NUM_THREADS": "1",  # notebooks run side by side
+        "TQDM_DISABLE": "1",  # a page shows results, not progress
+        "PYTHONWARNINGS": QUIET,
+    }
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def sources() -> list[Path]:

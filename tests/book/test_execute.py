@@ -51,8 +51,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_notebook_gets_the_parameters_and_says_how_it_was_run(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    before = dict(os.environ)
     (done,) = book.execute(GIVEN)
     assert capfd.readouterr().err == ""
+    assert dict(os.environ) == before  # what is for kernels is for no other process
     notebook = nbformat.read(done, as_version=4)
     assert "seed is 3" in notebook.cells[-2].outputs[0].text
     assert "corpus synthetic, profile fast, device cpu, seed 3" in notebook.cells[-1].source
